@@ -1,0 +1,1 @@
+"""From annotations and video files to batches of frames."""

@@ -1,0 +1,72 @@
+"""The process that decodes, run by `decode_guard`: requests on stdin, frames on stdout.
+
+A request is a line of JSON. A reply is a line of JSON and, after success, the bytes of the frames
+and of their times. The kernel ends the process at a request's deadline (SIGALRM at its default),
+whatever the decoder is doing, and also when the parent is long gone.
+"""
+
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+from typing import Any, BinaryIO
+
+from xpool_platform.data.decord_decoder import decode_with_decord
+from xpool_platform.data.pyav_decoder import decode_with_pyav
+from xpool_platform.data.video import DecodedVideo, FrameSettings, VideoError
+
+DECODERS = {"pyav": decode_with_pyav, "decord": decode_with_decord}
+
+
+def decode(
+    path: str, settings: FrameSettings, start_s: float | None, end_s: float | None
+) -> DecodedVideo:
+    """Frames of a regular file, with the decoder of the settings. Raises VideoError."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise VideoError("not-a-video", error.strerror or str(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError("not-a-video", "it is not a regular file")
+    if status.st_size == 0:
+        raise VideoError("not-a-video", "it is empty")
+    try:
+        return DECODERS[settings.decoder](path, settings, start_s, end_s)
+    except MemoryError as error:
+        raise VideoError("too-large", "decoding needs more memory than allowed") from error
+
+
+def main() -> None:
+    """Serve requests until stdin ends."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix in
+    memory_bytes = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    for line in sys.stdin:
+        _serve(json.loads(line), replies)
+
+
+def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
+    signal.setitimer(signal.ITIMER_REAL, request["deadline_s"])
+    settings = FrameSettings(**request["settings"])
+    parts: list[Any] = []
+    reply: dict[str, Any]
+    try:
+        video = decode(request["path"], settings, request["start_s"], request["end_s"])
+        reply = {"shape": video.frames.shape}
+        parts = [video.frames.data, video.times_s.astype("<f8").data]
+    except VideoError as error:
+        reply = {"kind": error.kind, "reason": error.reason}
+    except Exception as error:  # noqa: BLE001  # whatever a decoder raises is about this one video
+        reply = {"kind": "damaged", "reason": f"{type(error).__name__}: {error}"[:300]}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    replies.write(json.dumps(reply).encode() + b"\n")
+    for part in parts:
+        replies.write(part)
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Decoding in a child process: a hang or a crash costs one video and one restart."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpool
+import xpool_platform
+from xpool_platform.data.video import DecodedVideo, FrameSettings, VideoError
+
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+"""The child's environment, so that no credential is in it."""
+
+
+class DecodeGuard:
+    """A persistent child process that decodes one video at a time."""
+
+    def __init__(self, deadline_s: float, memory_bytes: int) -> None:
+        self.deadline_s = deadline_s
+        self.memory_bytes = memory_bytes
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def decode(
+        self,
+        path: str,
+        settings: FrameSettings,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> DecodedVideo:
+        """The frames of a video, or VideoError, at the latest when the deadline is over."""
+        if self._child is None or self._child.poll() is not None:
+            self._child = self._start()
+        request = {
+            "path": path,
+            "settings": asdict(settings),
+            "start_s": start_s,
+            "end_s": end_s,
+            "deadline_s": self.deadline_s,
+        }
+        try:
+            return self._ask(self._child, request)
+        except (BrokenPipeError, EOFError):
+            raise self._end_of_child() from None
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {key: os.environ[key] for key in KEPT_VARIABLES if key in os.environ}
+        roots = [Path(package.__file__ or "").parents[1] for package in (xpool, xpool_platform)]
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, roots))
+        environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = "1"
+        return subprocess.Popen(
+            [sys.executable, "-m", "xpool_platform.data.decode_child", str(self.memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+
+    def _ask(self, child: subprocess.Popen[bytes], request: dict[str, Any]) -> DecodedVideo:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(request).encode() + b"\n")
+        child.stdin.flush()
+        line = child.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        reply = json.loads(line)
+        if "kind" in reply:
+            raise VideoError(reply["kind"], reply["reason"])
+        shape = reply["shape"]
+        frames = child.stdout.read(math.prod(shape))
+        times = child.stdout.read(8 * shape[0])
+        if len(times) < 8 * shape[0]:
+            raise EOFError
+        return DecodedVideo(
+            frames=np.frombuffer(frames, np.uint8).reshape(shape),
+            times_s=np.frombuffer(times, "<f8"),
+        )
+
+    def _end_of_child(self) -> VideoError:
+        assert self._child is not None
+        code = self._child.wait()
+        self.close()
+        if code == -signal.SIGALRM:
+            return VideoError("timeout", f"not decoded within {self.deadline_s:g} s")
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return VideoError("crash", f"the decoder ended with {how}")
+
+
+@cache
+def process_guard(deadline_s: float, memory_bytes: int) -> DecodeGuard:
+    """The guard of this process, one for all the videos that it decodes."""
+    return DecodeGuard(deadline_s, memory_bytes)

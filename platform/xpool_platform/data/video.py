@@ -1,0 +1,99 @@
+"""What decoding is asked for and what it gives, whichever decoder does it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from xpool_platform.config import DataConfig
+
+FRAMES_VERSION = 1
+"""Raised when the same settings begin to give other frames."""
+
+VideoErrorKind = Literal[
+    "not-a-video", "damaged", "truncated", "too-large", "unsupported", "timeout", "crash"
+]
+
+
+class VideoError(Exception):
+    """A video that gives no frames: the class of the failure and the reason."""
+
+    def __init__(self, kind: VideoErrorKind, reason: str) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.kind: VideoErrorKind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameSettings:
+    """All that decides which frames a video gives and how they look."""
+
+    decoder: Literal["pyav", "decord"]
+    frames_per_second: float
+    min_frames: int
+    short_side: int
+
+    @classmethod
+    def of(cls, config: DataConfig) -> "FrameSettings":
+        return cls(
+            decoder=config.decoder,
+            frames_per_second=config.frames_per_second,
+            min_frames=config.num_frames,
+            short_side=config.short_side,
+        )
+
+    def fingerprint(self) -> str:
+        """A name for frames made with these settings."""
+        text = json.dumps({"version": FRAMES_VERSION, **asdict(self)}, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedVideo:
+    """Frames in the order of time."""
+
+    frames: UInt8[np.ndarray, "num_frames height width 3"]
+    """Upright RGB."""
+
+    times_s: Float[np.ndarray, " num_frames"]
+    """When each frame is first shown, in seconds of the file's own clock, from its first frame."""
+
+
+def choose_frames(
+    times_s: Float[np.ndarray, " num_shown"],
+    settings: FrameSettings,
+    start_s: float | None,
+    end_s: float | None,
+) -> list[int]:
+    """Which of the frames shown at times_s (rising, from 0) are kept.
+
+    The segment from start_s to end_s is cut into equal parts, frames_per_second of them a second
+    and at least min_frames; of each part, the frame that is on the screen at its centre. A segment
+    of fewer frames than min_frames gives each of them once.
+
+    Raises VideoError if the segment begins after the last frame.
+    """
+    num_shown = len(times_s)
+    last_duration = float(np.median(np.diff(times_s))) if num_shown > 1 else 0.0
+    video_end = float(times_s[-1]) + last_duration
+    start = start_s or 0.0
+    end = min(video_end, end_s) if end_s is not None else video_end
+    if start > video_end:
+        raise VideoError("truncated", f"start_s {start:g} is after its end at {video_end:.2f} s")
+    first = max(0, int(np.searchsorted(times_s, start, side="right")) - 1)
+    stop = max(first + 1, int(np.searchsorted(times_s, end, side="left")))
+    if stop - first <= settings.min_frames:
+        return list(range(first, stop))
+    num_parts = max(settings.min_frames, round((end - start) * settings.frames_per_second))
+    centres = start + (np.arange(num_parts) + 0.5) * (end - start) / num_parts
+    chosen = np.searchsorted(times_s, centres, side="right") - 1
+    return np.clip(chosen, first, stop - 1).tolist()
+
+
+def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """Width and height with the short side as asked and the other in proportion."""
+    scale = short_side / min(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))

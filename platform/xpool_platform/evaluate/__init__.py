@@ -1,0 +1,1 @@
+"""From a model and a split to embeddings, ranks and a report."""

@@ -1,0 +1,88 @@
+"""Checks that take seconds and save hours: before anything is made, decoded or trained."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import ray
+
+from xpool.clip import check_clip_name
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.errors import UserError
+
+MIN_FREE_BYTES = 500 * 2**20
+"""What a run of the smallest experiment may write: corpus, frames, checkpoints, Ray's files."""
+
+
+def default_output_dir() -> Path:
+    """XPOOL_OUTPUT_DIR; else `outputs` here, or at home where here is a job's throw-away copy."""
+    chosen = os.environ.get("XPOOL_OUTPUT_DIR")
+    if chosen:
+        return Path(chosen)
+    if "runtime_resources" in Path.cwd().parts:
+        return Path.home() / "xpool-outputs"
+    return Path("outputs")
+
+
+def prepare_output_dir(config: ExperimentConfig) -> Path:
+    """The absolute output folder, made and proven writable.
+
+    Raises UserError if it cannot be written to or its disk is nearly full.
+    """
+    folder = Path(config.output_dir).expanduser() if config.output_dir else default_output_dir()
+    folder = folder.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+    except OSError as error:
+        raise UserError(
+            f"output_dir {str(folder)!r} cannot be written to ({error.strerror}); "
+            "set --output-dir to a folder that can"
+        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        raise UserError(
+            f"output_dir {str(folder)!r} has {free / 2**20:.0f} MiB of space left, and a run needs "
+            f"at least {MIN_FREE_BYTES / 2**20:.0f}; free some or set --output-dir elsewhere"
+        )
+    return folder
+
+
+def check_model(config: ExperimentConfig) -> None:
+    """Raise UserError for towers or weights that open_clip does not know."""
+    try:
+        check_clip_name(config.model)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_cluster(config: ExperimentConfig) -> None:
+    """Raise UserError if the cluster can never hold the training and its data loading at once.
+
+    Ray would wait for ever instead, without a word.
+    """
+    have = ray.cluster_resources()
+    cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
+    train, decode = config.train, config.data.decode_cpus
+    needed = train.num_workers * train.cpus_per_worker + decode
+    if needed > cpus:
+        fitting = int((cpus - decode) / train.cpus_per_worker)
+        way_out = (
+            f"set --train.num-workers {fitting}"
+            if fitting >= 1
+            else "set --train.cpus-per-worker lower"
+        )
+        raise UserError(
+            f"train.num_workers {train.num_workers} x train.cpus_per_worker "
+            f"{train.cpus_per_worker:g} and data.decode_cpus {decode:g} for loading need "
+            f"{needed:g} CPUs, and the cluster has {cpus:g}; {way_out} or add nodes"
+        )
+    if train.use_gpu and train.num_workers > gpus:
+        raise UserError(
+            f"train.num_workers {train.num_workers} with train.use_gpu need as many GPUs, and the "
+            f"cluster has {gpus:g}; set --train.num-workers {max(1, int(gpus))} or add nodes"
+            if gpus
+            else "train.use_gpu is set and the cluster has no GPU; leave it out to train on CPUs"
+        )

@@ -1,0 +1,64 @@
+"""Ray from the driver's side: start or join a cluster, quietly, with the packages on its path."""
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import ray
+from ray.data import DataContext
+
+import xpool
+import xpool_platform
+
+PACKAGES = tuple(Path(package.__file__ or "").parent for package in (xpool, xpool_platform))
+
+WORKER_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "PYTHONWARNINGS": "ignore",
+}
+"""What workers need: Ray Train polls them often enough that a report does not wait for seconds."""
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray for the time of a job.
+
+    Joins the cluster that RAY_ADDRESS names (`ray job submit` sets it), handing it the packages;
+    otherwise starts Ray on this machine and stops it at the end.
+    """
+    os.environ.update(WORKER_ENVIRONMENT)
+    # the hook of `uv run` would make a new environment for every worker
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the default, without its warning
+    warnings.simplefilter("ignore")
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        environment = {
+            "py_modules": [str(package) for package in PACKAGES],
+            "env_vars": WORKER_ENVIRONMENT,
+        }
+        ray.init(address=address, runtime_env=environment, **quiet)
+    else:
+        roots = [str(package.parent) for package in PACKAGES]
+        inherited = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([*roots, *([inherited] if inherited else [])])
+        ray.init(address="local", include_dashboard=False, **quiet)
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    DataContext.get_current().enable_progress_bars = False
+    DataContext.get_current().print_on_execution_start = False
+    signal.signal(signal.SIGTERM, _interrupt)  # Ray's own handler would exit without clean-up
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,111 @@
+"""The tracker over MLflow. The only module that imports mlflow."""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+from mlflow.entities import Metric, Param, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.tracking import MlflowClient  # noqa: E402
+
+from xpool_platform.errors import UserError  # noqa: E402
+from xpool_platform.tracking.tracker import RunStatus  # noqa: E402
+
+MAX_PARAM_CHARS = 6000
+PARAMS_AT_ONCE = 100
+
+
+class MlflowTracker:
+    """One MLflow run. Metrics are sent by a thread of MLflow's, in order.
+
+    Attributes: `uri`, `run_id`.
+    """
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self.uri = uri
+        self.run_id = run_id
+        self._client = MlflowClient(tracking_uri=uri)
+        self._last_sent: Any = None
+
+    @classmethod
+    def start(cls, uri: str, experiment: str, run_name: str, artifacts: Path) -> "MlflowTracker":
+        """A new run. A local store keeps its artifacts under `artifacts`.
+
+        Raises UserError if the store or server does not answer, or the run name is used.
+        """
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            found = client.get_experiment_by_name(experiment)
+            if found is not None and found.lifecycle_stage != "active":
+                raise UserError(
+                    f"tracking.experiment {experiment!r} was deleted in MLflow at {uri}; restore "
+                    "it there or set --tracking.experiment to another name"
+                )
+            location = artifacts.as_uri() if uri.startswith("sqlite:") else None
+            experiment_id = (
+                client.create_experiment(experiment, artifact_location=location)
+                if found is None
+                else found.experiment_id
+            )
+            same_name = client.search_runs(
+                [experiment_id], f"attributes.run_name = '{run_name}'", max_results=1
+            )
+            if same_name:
+                raise UserError(
+                    f"run_name {run_name!r} is used already in MLflow's experiment {experiment!r}; "
+                    "choose another --run-name or leave it out"
+                )
+            run = client.create_run(experiment_id, run_name=run_name)
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"tracking.uri {uri!r} does not answer as an MLflow store "
+                f"({' '.join(str(error).split())[:200]}); start the server there, or leave "
+                "--tracking.uri out to record the run in a local file"
+            ) from error
+        return cls(uri, run.info.run_id)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        entries = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
+        for i in range(0, len(entries), PARAMS_AT_ONCE):
+            self._client.log_batch(self.run_id, params=entries[i : i + PARAMS_AT_ONCE])
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self._client.log_batch(
+            self.run_id, tags=[RunTag(key, value) for key, value in tags.items()]
+        )
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        now_ms = int(time.time() * 1000)
+        entries = [Metric(key, value, now_ms, step) for key, value in metrics.items()]
+        self._last_sent = self._client.log_batch(self.run_id, metrics=entries, synchronous=False)
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        if path.is_dir():
+            self._client.log_artifacts(self.run_id, str(path), folder or None)
+        else:
+            self._client.log_artifact(self.run_id, str(path), folder or None)
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            figure.savefig(path, dpi=120)
+            self.log_artifact(path, "figures")
+
+    def flush(self) -> None:
+        if self._last_sent is not None:
+            self._last_sent.wait()
+
+    def finish(self, status: RunStatus) -> None:
+        self.flush()
+        self._client.set_terminated(self.run_id, status)

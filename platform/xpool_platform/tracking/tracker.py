@@ -1,0 +1,34 @@
+"""What a run's record takes, wherever it is kept."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from matplotlib.figure import Figure
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Tracker(Protocol):
+    """One run."""
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Parameters by dotted name, once."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Facts that are no parameters."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Numbers of a step; returns at once, in order."""
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """A file or a folder, under `folder`."""
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """A figure as an image file of this name."""
+
+    def flush(self) -> None:
+        """Wait until everything that was logged is kept."""
+
+    def finish(self, status: RunStatus) -> None:
+        """Flush and end the run."""

@@ -1,0 +1,286 @@
+"""What every training worker does, from the first batch to the report."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.actor import ActorHandle
+from torch import Tensor
+
+from xpool.clip import Tokenizer, build_tokenizer
+from xpool.model import XPool, build_model
+from xpool.optim import build_optimizer, build_schedule
+from xpool.sampling import uniform_frame_indices
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.data.batches import WorkerBatch, worker_batches
+from xpool_platform.data.frame_cache import read_frames
+from xpool_platform.errors import UserError
+from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
+from xpool_platform.evaluate.report import RetrievalReport, retrieval_report, split_metrics
+from xpool_platform.progress import TrainingProgress
+from xpool_platform.tracking.figures import CaptionAttention, attention_figure
+from xpool_platform.tracking.mlflow_tracker import MlflowTracker
+from xpool_platform.tracking.tracker import Tracker
+from xpool_platform.train.checkpoint import (
+    CONFIG,
+    STATE,
+    WEIGHTS,
+    CheckpointKeeper,
+    CheckpointState,
+    load_checkpoint,
+)
+from xpool_platform.train.collectives import gather_rows, sum_gradients
+from xpool_platform.train.step import global_batch_loss
+
+logger = logging.getLogger(__name__)
+
+STEPS_PER_FLUSH = 10
+"""Losses wait on the device for so many steps, so that a step does not wait for the host."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingJob:
+    """All that a worker is told."""
+
+    config: ExperimentConfig
+    videos: pa.Table
+    """The decoded manifest, all splits."""
+
+    num_steps: int
+    run_dir: str
+    tracking_uri: str
+    run_id: str
+    board: ActorHandle
+
+
+def train_worker(arguments: dict[str, TrainingJob]) -> dict[str, Any] | None:
+    """Train, keep the best and the last checkpoint, report on the best; rank 0 gives the report."""
+    job = arguments["job"]
+    context = ray.train.get_context()
+    worker = _Worker(job, context.get_world_rank(), context.get_world_size())
+    worker.train()
+    report = worker.report()
+    return asdict(report) if report is not None else None
+
+
+class _Worker:
+    """The state of one worker. Rank 0 logs and writes; the others only compute."""
+
+    def __init__(self, job: TrainingJob, rank: int, world_size: int) -> None:
+        config = job.config
+        torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
+        torch.manual_seed(config.train.seed)
+        self.job, self.config, self.rank, self.world_size = job, config, rank, world_size
+        self.device = ray.train.torch.get_device() if config.train.use_gpu else torch.device("cpu")
+        self.tokenizer: Tokenizer = build_tokenizer(config.model)
+        self.model: XPool = build_model(config.model, config.loss).to(self.device)
+        self.optimizer = build_optimizer(self.model, config.optim)
+        self.schedule = build_schedule(self.optimizer, config.optim, job.num_steps)
+        self.keeper = CheckpointKeeper(Path(job.run_dir, "checkpoints"))
+        self.tracker: Tracker | None = (
+            MlflowTracker(job.tracking_uri, job.run_id) if rank == 0 else None
+        )
+        torch.manual_seed(config.train.seed + rank)  # dropout differs between the workers
+
+    def train(self) -> None:
+        """All steps, with evaluations at even distances."""
+        job = self.job
+        evals = min(self.config.train.evals_per_run, job.num_steps)
+        eval_after = {round(job.num_steps * (i + 1) / evals) for i in range(evals)}
+        pending: list[dict[str, Tensor | float]] = []
+        waited_s, since = 0.0, time.perf_counter()
+        self.model.train()
+        for batch, data_wait_s in _timed(self._batches()):
+            step = batch.step + 1
+            pending.append(self._step(batch))
+            waited_s += data_wait_s
+            if step % STEPS_PER_FLUSH == 0 or step in eval_after or step == job.num_steps:
+                elapsed_s = time.perf_counter() - since
+                self._log_steps(step, pending, elapsed_s, waited_s)
+                pending, waited_s = [], 0.0
+                if step in eval_after:
+                    self._evaluate(step)
+                since = time.perf_counter()
+
+    def report(self) -> RetrievalReport | None:
+        """The best checkpoint on the reported split, logged with its figure; on rank 0."""
+        best = [self.keeper.best[0] if self.keeper.best else None]
+        if dist.is_initialized():
+            dist.broadcast_object_list(best)
+        assert best[0] is not None
+        model, _, state = load_checkpoint(best[0])
+        self.model.load_state_dict(model.state_dict())
+        split = self.config.eval.split
+        videos = self._split(split)
+        embeds = self._encode(videos)
+        if self.tracker is None:
+            return None
+        self._tell(note="reporting")
+        report = retrieval_report(
+            split, self.model.pooling, embeds, num_resamples=self.config.eval.num_resamples
+        )
+        metrics = {f"{split}/{key}": value for key, value in report.metrics.items()}
+        for key, (low, high) in report.intervals.items():
+            metrics |= {f"{split}/{key}_low": low, f"{split}/{key}_high": high}
+        self.tracker.log_metrics(metrics, state.step)
+        self._log_attention(videos, embeds)
+        if self.config.tracking.log_checkpoints:
+            self._log_checkpoints()
+        self.tracker.flush()
+        return report
+
+    def _batches(self) -> Iterator[WorkerBatch]:
+        shard = ray.train.get_dataset_shard("train")
+        return worker_batches(shard, self.rank, self.config.data.num_frames, self.model.image_size)
+
+    def _step(self, batch: WorkerBatch) -> dict[str, Tensor | float]:
+        learning_rates = {
+            f"train/lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups
+        }
+        self.optimizer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.config.train.use_gpu):
+            loss = global_batch_loss(
+                self.model,
+                self.tokenizer(batch.captions).to(self.device) if batch.captions else self._none(),
+                batch.frames.to(self.device),
+                num_pairs=batch.num_pairs,
+                rank=self.rank,
+                world_size=self.world_size,
+            )
+        loss.backward()
+        loss = sum_gradients(self.model.parameters(), loss)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.optim.max_grad_norm
+        )
+        self.optimizer.step()
+        self.schedule.step()
+        self.model.clamp_logit_scale()
+        return {
+            "train/loss": loss,
+            "train/grad_norm": norm,
+            "train/logit_scale": self.model.logit_scale.detach().exp(),
+            **learning_rates,
+        }
+
+    def _none(self) -> Tensor:
+        return self.tokenizer(["-"]).to(self.device)[:0]
+
+    def _log_steps(
+        self,
+        step: int,
+        pending: list[dict[str, Tensor | float]],
+        elapsed_s: float,
+        waited_s: float,
+    ) -> None:
+        """Log the steps that end with `step`; stop on a loss that is no number."""
+        first = step - len(pending) + 1
+        rows = [{key: float(value) for key, value in row.items()} for row in pending]
+        for i, row in enumerate(rows):
+            if not math.isfinite(row["train/loss"]):
+                raise UserError(
+                    f"the loss is {row['train/loss']} at step {first + i} (gradient norm "
+                    f"{row['train/grad_norm']:g}); lower --optim.clip-lr and --optim.pooling-lr"
+                )
+        if self.tracker is None:
+            return
+        num_pairs = min(self.config.train.batch_size, len(self._split("train"))) * len(rows)
+        speed = {
+            "train/pairs_per_s": num_pairs / elapsed_s,
+            "train/step_s": elapsed_s / len(rows),
+            "train/data_wait_s": waited_s / len(rows),
+        }
+        for i, row in enumerate(rows):
+            self.tracker.log_metrics({**row, **speed}, first + i)
+        self._tell(step=step, loss=rows[-1]["train/loss"], pairs_per_s=speed["train/pairs_per_s"])
+
+    def _evaluate(self, step: int) -> None:
+        """Score the split of train.select_on and keep a checkpoint."""
+        split = self.config.train.select_on
+        self._tell(step=step, note=f"evaluating on {split}")
+        embeds = self._encode(self._split(split))
+        if self.tracker is None:
+            return
+        metrics = split_metrics(self.model.pooling, embeds)
+        self.tracker.log_metrics(
+            {f"select/{split}/{key}": value for key, value in metrics.items()}, step
+        )
+        state = CheckpointState(step=step, score=metrics["t2v/R1"])
+        self.keeper.add(self.model, self.config, state)
+
+    def _split(self, split: str) -> pa.Table:
+        videos = self.job.videos
+        return videos.filter(pc.equal(videos["split"], split))
+
+    def _encode(self, videos: pa.Table) -> SplitEmbeds:
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.config.train.use_gpu):
+            return encode_split(
+                self.model,
+                self.tokenizer,
+                videos,
+                num_frames=self.config.data.num_frames,
+                batch_size=self.config.eval.batch_size,
+                device=self.device,
+                rank=self.rank,
+                world_size=self.world_size,
+                gather_rows=gather_rows,
+            )
+
+    def _log_attention(self, videos: pa.Table, embeds: SplitEmbeds) -> None:
+        """Captions spread over the split, each with the frames of its own video."""
+        num_texts = len(embeds.video_of_text)
+        chosen = np.unique(
+            np.linspace(0, num_texts - 1, self.config.eval.num_figures).round().astype(int)
+        )
+        if not len(chosen):
+            return
+        captions = [text for texts in videos["captions"].to_pylist() for text in texts]
+        rows = []
+        for text in chosen.tolist():
+            video = int(embeds.video_of_text[text])
+            with torch.no_grad():
+                weights = self.model.pooling.frame_weights(
+                    embeds.text_embeds[text : text + 1], embeds.frame_embeds[video : video + 1]
+                )
+            indices = uniform_frame_indices(
+                videos["num_frames"][video].as_py(), self.config.data.num_frames
+            )
+            frames = read_frames(Path(videos["frames_path"][video].as_py()), indices)
+            rows.append(
+                CaptionAttention(
+                    caption=captions[text], frames=frames, weights=weights[0, 0].cpu().numpy()
+                )
+            )
+        assert self.tracker is not None
+        self.tracker.log_figure(attention_figure(rows), "attention.png")
+
+    def _log_checkpoints(self) -> None:
+        assert self.tracker is not None
+        for name, entry in (("best", self.keeper.best), ("last", self.keeper.last)):
+            if entry is not None:
+                for file in (WEIGHTS, CONFIG, STATE):
+                    self.tracker.log_artifact(entry[0] / file, f"checkpoints/{name}")
+
+    def _tell(self, **progress: Any) -> None:
+        if self.rank == 0:
+            progress.setdefault("step", self.job.num_steps)
+            self.job.board.put.remote(TrainingProgress(**progress))
+
+
+def _timed(batches: Iterator[WorkerBatch]) -> Iterator[tuple[WorkerBatch, float]]:
+    """Each batch with the seconds that were spent waiting for it."""
+    while True:
+        start = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - start

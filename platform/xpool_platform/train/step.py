@@ -1,0 +1,37 @@
+"""The loss of a global batch, whatever the number of workers."""
+
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from xpool.loss import partial_contrastive_loss
+from xpool.model import XPool
+from xpool.similarity import similarity_matrix
+from xpool_platform.data.plan import worker_bounds
+from xpool_platform.train.collectives import gather_rows
+
+
+def global_batch_loss(
+    model: XPool,
+    tokens: Int[Tensor, "num_own context_length"],
+    frames: UInt8[Tensor, "num_own num_frames 3 height width"],
+    *,
+    num_pairs: int,
+    rank: int,
+    world_size: int,
+) -> Float[Tensor, ""]:
+    """This worker's addend to the loss of the global batch.
+
+    The worker scores its texts against all videos and all texts against its videos. Summed over
+    the workers, the losses and the gradients are those of one worker with the whole batch.
+    """
+    bounds = [worker_bounds(num_pairs, r, world_size) for r in range(world_size)]
+    sizes = [stop - first for first, stop in bounds]
+    own_texts = model.encode_text(tokens).float()
+    own_frames = model.encode_frames(frames).float()
+    texts, videos = gather_rows(own_texts, sizes), gather_rows(own_frames, sizes)
+    rows = similarity_matrix(own_texts, model.pooling(own_texts, videos))
+    if world_size == 1:
+        columns = rows
+    else:
+        columns = similarity_matrix(texts, model.pooling(texts, own_frames))
+    return partial_contrastive_loss(rows, columns, model.logit_scale, first_pair=bounds[rank][0])
