@@ -62,5 +62,5 @@ def _check_options(default: ExperimentConfig, arguments: list[str]) -> None:
         raise UserError(f"there is no option {option}: {hint}--help lists them all")
 
 
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+def _interrupt(_signal_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

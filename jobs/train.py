@@ -1,18 +1,19 @@
 """Train an experiment: python jobs/train.py [EXPERIMENT] [--section.field VALUE ...]"""
 
-import source_roots  # noqa: F401  # first: it puts the packages below on the path
 import sys
 
+import source_roots  # noqa: F401  # first: it puts the packages below on the path
 from command_line import parse, run_job
-
-from xpool_platform.console import Console
-from xpool_platform.tracking.where import how_to_open
-from xpool_platform.train.launch import run_training
 
 
 def main() -> None:
     """Parse, train, print the table."""
     config = parse(__doc__ or "", sys.argv[1:], default_experiment="shapes")
+    # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
+    from xpool_platform.console import Console  # noqa: PLC0415
+    from xpool_platform.tracking.where import how_to_open  # noqa: PLC0415
+    from xpool_platform.train.launch import run_training  # noqa: PLC0415
+
     console = Console()
     result = run_training(config, console)
     selected = f"best of the checkpoints by t2v R@1 on {config.train.select_on}"

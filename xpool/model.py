@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from xpool.clip import build_clip, clip_image_size
+from xpool.clip import build_clip
+from xpool.clip_names import clip_image_size
 from xpool.config import LossConfig, ModelConfig
 from xpool.optim import MAX_LOGIT_SCALE
 from xpool.pooling import build_pooling

@@ -30,7 +30,7 @@ def _indices_by_segment(
 ) -> list[int]:
     if num_available < 1 or num_frames < 1:
         raise ValueError(
-            f"frames are sampled from at least 1 for at least 1, not {num_frames} of {num_available}"
+            f"at least 1 frame is sampled from at least 1, not {num_frames} of {num_available}"
         )
     num_segments = min(num_available, num_frames)
     bounds = np.linspace(0, num_available, num_segments + 1).astype(int).tolist()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ray
 
-from xpool.clip import check_clip_name
+from xpool.clip_names import check_clip_name
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
 

@@ -60,5 +60,5 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
 
 
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+def _interrupt(_signal_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from xpool_platform.data.frame_cache import frames_path, num_frames, write_frame
 from xpool_platform.data.video import FrameSettings, VideoError
 from xpool_platform.errors import UserError
 
-VIDEOS_PER_TASK = 4
+VIDEOS_PER_TASK = 16
 MAX_TASKS = 500
 MAX_LISTED = 20
 

@@ -4,16 +4,18 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+logging.getLogger("alembic").setLevel(logging.ERROR)
 
 from mlflow.entities import Metric, Param, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
@@ -24,6 +26,57 @@ from xpool_platform.tracking.tracker import RunStatus  # noqa: E402
 
 MAX_PARAM_CHARS = 6000
 PARAMS_AT_ONCE = 100
+
+
+class MlflowStore:
+    """A tracking store that has answered, and this project's experiment in it.
+
+    Raises UserError if the store or server does not answer. A store in a local file keeps its
+    artifacts under `artifacts`.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
+        self.uri = uri
+        self.experiment = experiment
+        with _as_user_error(uri):
+            self._client = MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                location = artifacts.as_uri() if uri.startswith("sqlite:") else None
+                self._experiment_id = self._client.create_experiment(experiment, location)
+            elif found.lifecycle_stage == "active":
+                self._experiment_id = found.experiment_id
+            else:
+                raise UserError(
+                    f"tracking.experiment {experiment!r} was deleted in MLflow at {uri}; restore "
+                    "it there or set --tracking.experiment to another name"
+                )
+
+    def start_run(self, name: str) -> "MlflowTracker":
+        """A new run. Raises UserError if the name is used."""
+        with _as_user_error(self.uri):
+            same_name = self._client.search_runs(
+                [self._experiment_id], f"attributes.run_name = '{name}'", max_results=1
+            )
+            if same_name:
+                raise UserError(
+                    f"run_name {name!r} is used already in MLflow's experiment "
+                    f"{self.experiment!r}; choose another --run-name or leave it out"
+                )
+            run = self._client.create_run(self._experiment_id, run_name=name)
+        return MlflowTracker(self.uri, run.info.run_id)
+
+
+@contextmanager
+def _as_user_error(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"tracking.uri {uri!r} does not answer as an MLflow store "
+            f"({' '.join(str(error).split())[:200]}); start the server there, or leave "
+            "--tracking.uri out to record the run in a local file"
+        ) from error
 
 
 class MlflowTracker:
@@ -37,43 +90,6 @@ class MlflowTracker:
         self.run_id = run_id
         self._client = MlflowClient(tracking_uri=uri)
         self._last_sent: Any = None
-
-    @classmethod
-    def start(cls, uri: str, experiment: str, run_name: str, artifacts: Path) -> "MlflowTracker":
-        """A new run. A local store keeps its artifacts under `artifacts`.
-
-        Raises UserError if the store or server does not answer, or the run name is used.
-        """
-        try:
-            client = MlflowClient(tracking_uri=uri)
-            found = client.get_experiment_by_name(experiment)
-            if found is not None and found.lifecycle_stage != "active":
-                raise UserError(
-                    f"tracking.experiment {experiment!r} was deleted in MLflow at {uri}; restore "
-                    "it there or set --tracking.experiment to another name"
-                )
-            location = artifacts.as_uri() if uri.startswith("sqlite:") else None
-            experiment_id = (
-                client.create_experiment(experiment, artifact_location=location)
-                if found is None
-                else found.experiment_id
-            )
-            same_name = client.search_runs(
-                [experiment_id], f"attributes.run_name = '{run_name}'", max_results=1
-            )
-            if same_name:
-                raise UserError(
-                    f"run_name {run_name!r} is used already in MLflow's experiment {experiment!r}; "
-                    "choose another --run-name or leave it out"
-                )
-            run = client.create_run(experiment_id, run_name=run_name)
-        except (MlflowException, OSError) as error:
-            raise UserError(
-                f"tracking.uri {uri!r} does not answer as an MLflow store "
-                f"({' '.join(str(error).split())[:200]}); start the server there, or leave "
-                "--tracking.uri out to record the run in a local file"
-            ) from error
-        return cls(uri, run.info.run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         entries = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
@@ -96,7 +112,7 @@ class MlflowTracker:
         else:
             self._client.log_artifact(self.run_id, str(path), folder or None)
 
-    def log_figure(self, figure: Figure, name: str) -> None:
+    def log_figure(self, figure: "Figure", name: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, name)
             figure.savefig(path, dpi=120)

@@ -2,15 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Tracker(Protocol):
     """One run."""
+
+    uri: str
+    """Where it is kept."""
+
+    run_id: str
+    """By what it is found there."""
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters by dotted name, once."""
@@ -24,7 +31,7 @@ class Tracker(Protocol):
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """A file or a folder, under `folder`."""
 
-    def log_figure(self, figure: Figure, name: str) -> None:
+    def log_figure(self, figure: "Figure", name: str) -> None:
         """A figure as an image file of this name."""
 
     def flush(self) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 
 def gather_rows(
-    own: Float[Tensor, "num_own *rest"], sizes: list[int]
-) -> Float[Tensor, "num_all *rest"]:
+    own: Float[Tensor, "num_own ..."], sizes: list[int]
+) -> Float[Tensor, "num_all ..."]:
     """The rows of all workers, in the order of ranks; sizes[r] is the number of worker r's rows.
 
     The gradient of a worker's rows is the sum of what all workers' losses send to them.

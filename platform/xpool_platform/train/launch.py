@@ -1,43 +1,41 @@
 """A whole training from the driver: checks, corpus, decoding, workers, report."""
 
+import importlib
 import shlex
 import shutil
 import subprocess
 import sys
-import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.actor import ActorHandle
-from ray.data import ExecutionOptions
-from ray.train import DataConfig as RayDataConfig
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 
-from xpool.clip import clip_image_size
+from xpool.clip_names import clip_image_size
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten, write_config
 from xpool_platform.console import Console
-from xpool_platform.data.batches import make_feed, training_dataset
 from xpool_platform.data.decode import DecodedManifest, decode_manifest
+from xpool_platform.data.feed import Feed
 from xpool_platform.data.manifest import folder_manifest, hold_out_validation
 from xpool_platform.data.plan import BatchPlan
 from xpool_platform.data.shapes import make_shapes
 from xpool_platform.errors import UserError, user_error_within
 from xpool_platform.evaluate.report import RetrievalReport
 from xpool_platform.preflight import check_cluster, check_model, prepare_output_dir
-from xpool_platform.progress import TrainingProgress, start_board
+from xpool_platform.progress import start_board
 from xpool_platform.runtime import ray_session
-from xpool_platform.tracking.mlflow_tracker import MlflowTracker
-from xpool_platform.tracking.tracker import RunStatus
-from xpool_platform.train.loop import TrainingJob, train_worker
+from xpool_platform.tracking.tracker import RunStatus, Tracker
+from xpool_platform.train.job import TrainingJob
 
-POLL_S = 0.25
+if TYPE_CHECKING:
+    from xpool_platform.tracking.mlflow_tracker import MlflowStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,19 +66,49 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
             f"run_name {run_name!r} is used already, in {run_dir}; choose another --run-name "
             "or leave it out"
         )
-    tracker = MlflowTracker.start(
-        config.tracking.uri or f"sqlite:///{output_dir / 'mlflow.db'}",
-        config.tracking.experiment or config.name,
-        run_name,
-        output_dir / "mlartifacts",
-    )
-    status: RunStatus = "FAILED"
-    try:
-        with ray_session():
-            check_cluster(config)
+    opening = _open_store(config, output_dir)
+    with ray_session():
+        check_cluster(config)
+        tracker = opening.result().start_run(run_name)
+        with _run_ended(tracker):
             run_dir.mkdir(parents=True)
             _record(tracker, config, run_dir)
             report = _train(config, output_dir, run_dir, tracker, console)
+    return TrainingResult(
+        report=report,
+        run_name=run_name,
+        run_dir=run_dir,
+        tracking_uri=tracker.uri,
+        run_id=tracker.run_id,
+    )
+
+
+def _open_store(config: ExperimentConfig, output_dir: Path) -> "Future[MlflowStore]":
+    """MLflow's store, opened beside Ray's start, since both take seconds; so does importing torch."""
+
+    def open_store() -> "MlflowStore":
+        from xpool_platform.tracking.mlflow_tracker import MlflowStore  # noqa: PLC0415
+
+        store = MlflowStore(
+            config.tracking.uri or f"sqlite:///{output_dir / 'mlflow.db'}",
+            config.tracking.experiment or config.name,
+            output_dir / "mlartifacts",
+        )
+        importlib.import_module("xpool_platform.train.fit")
+        return store
+
+    pool = ThreadPoolExecutor(1)
+    opening = pool.submit(open_store)
+    pool.shutdown(wait=False)
+    return opening
+
+
+@contextmanager
+def _run_ended(tracker: Tracker) -> Iterator[None]:
+    """End the run as FINISHED, FAILED or KILLED; raise the user's part of an error as UserError."""
+    status: RunStatus = "FAILED"
+    try:
+        yield
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -92,20 +120,13 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
         raise user_error from None
     finally:
         tracker.finish(status)
-    return TrainingResult(
-        report=report,
-        run_name=run_name,
-        run_dir=run_dir,
-        tracking_uri=tracker.uri,
-        run_id=tracker.run_id,
-    )
 
 
 def _train(
     config: ExperimentConfig,
     output_dir: Path,
     run_dir: Path,
-    tracker: MlflowTracker,
+    tracker: Tracker,
     console: Console,
 ) -> RetrievalReport:
     decoded = _decode(config, output_dir, console)
@@ -132,8 +153,10 @@ def _train(
             "train.batch_size_resolved": batch_size,
         }
     )
-    feed = make_feed(
-        train_videos,
+    feed = Feed(
+        frames_paths=train_videos["frames_path"].to_pylist(),
+        num_available=train_videos["num_frames"].to_pylist(),
+        captions=train_videos["captions"].to_pylist(),
         batch_size=batch_size,
         num_frames=config.data.num_frames,
         image_size=clip_image_size(config.model),
@@ -142,70 +165,18 @@ def _train(
         world_size=config.train.num_workers,
         num_steps=num_steps,
     )
-    board = start_board()
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={
-            "job": TrainingJob(
-                config=config,
-                videos=decoded.videos,
-                num_steps=num_steps,
-                run_dir=str(run_dir),
-                tracking_uri=tracker.uri,
-                run_id=tracker.run_id,
-                board=board,
-            )
-        },
-        datasets={"train": training_dataset(feed, config.data.decode_cpus)},
-        dataset_config=RayDataConfig(
-            datasets_to_split=["train"],
-            execution_options=ExecutionOptions(preserve_order=True),
-        ),
-        scaling_config=ScalingConfig(
-            num_workers=config.train.num_workers,
-            use_gpu=config.train.use_gpu,
-            resources_per_worker={"CPU": config.train.cpus_per_worker}
-            | ({"GPU": 1} if config.train.use_gpu else {}),
-        ),
-        run_config=RunConfig(
-            name="ray_train", storage_path=str(run_dir), failure_config=FailureConfig()
-        ),
+    job = TrainingJob(
+        config=config,
+        videos=decoded.videos,
+        num_steps=num_steps,
+        run_dir=str(run_dir),
+        tracking_uri=tracker.uri,
+        run_id=tracker.run_id,
+        board=start_board(),
     )
-    result = _fit(trainer, board, num_steps, console)
-    return RetrievalReport(**result)
+    from xpool_platform.train.fit import fit  # noqa: PLC0415  # torch: imported beside Ray's start
 
-
-def _fit(
-    trainer: TorchTrainer, board: ActorHandle, num_steps: int, console: Console
-) -> dict[str, Any]:
-    """Run the trainer and show how far it is; Ctrl-C stays with this, the main thread."""
-    outcome: dict[str, Any] = {}
-
-    def fit() -> None:
-        try:
-            outcome["result"] = trainer.fit()
-        except BaseException as error:  # it is raised again below, in the main thread
-            outcome["error"] = error
-
-    thread = threading.Thread(target=fit, daemon=True)
-    with console.stage("training") as stage:
-        stage(0, num_steps, "starting the workers")
-        thread.start()
-        while thread.is_alive():
-            progress = ray.get(board.get.remote())
-            if progress is not None:
-                stage(progress.step, num_steps, _in_words(progress))
-            thread.join(POLL_S)
-    if "error" in outcome:
-        raise outcome["error"]
-    report: dict[str, Any] = outcome["result"].return_value
-    return report
-
-
-def _in_words(progress: TrainingProgress) -> str:
-    if progress.note:
-        return progress.note
-    return f"loss {progress.loss:.3f}, {progress.pairs_per_s:.0f} pairs/s"
+    return RetrievalReport(**fit(job, feed, console))
 
 
 def _folder(config: ExperimentConfig) -> Path:
@@ -244,7 +215,7 @@ def _check_splits(config: ExperimentConfig, videos: pa.Table) -> None:
             )
 
 
-def _record(tracker: MlflowTracker, config: ExperimentConfig, run_dir: Path) -> None:
+def _record(tracker: Tracker, config: ExperimentConfig, run_dir: Path) -> None:
     """What was run, and where."""
     path = run_dir / "config.json"
     write_config(config, path)

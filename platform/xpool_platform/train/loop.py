@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,19 @@ import pyarrow.compute as pc
 import ray.train
 import torch
 import torch.distributed as dist
-from ray.actor import ActorHandle
 from torch import Tensor
 
 from xpool.clip import Tokenizer, build_tokenizer
 from xpool.model import XPool, build_model
 from xpool.optim import build_optimizer, build_schedule
 from xpool.sampling import uniform_frame_indices
-from xpool_platform.config import ExperimentConfig
 from xpool_platform.data.batches import WorkerBatch, worker_batches
 from xpool_platform.data.frame_cache import read_frames
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
-from xpool_platform.evaluate.report import RetrievalReport, retrieval_report, split_metrics
+from xpool_platform.evaluate.measure import retrieval_report, split_metrics
+from xpool_platform.evaluate.report import RetrievalReport
 from xpool_platform.progress import TrainingProgress
-from xpool_platform.tracking.figures import CaptionAttention, attention_figure
-from xpool_platform.tracking.mlflow_tracker import MlflowTracker
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.checkpoint import (
     CONFIG,
@@ -40,6 +37,7 @@ from xpool_platform.train.checkpoint import (
     load_checkpoint,
 )
 from xpool_platform.train.collectives import gather_rows, sum_gradients
+from xpool_platform.train.job import TrainingJob
 from xpool_platform.train.step import global_batch_loss
 
 logger = logging.getLogger(__name__)
@@ -48,27 +46,11 @@ STEPS_PER_FLUSH = 10
 """Losses wait on the device for so many steps, so that a step does not wait for the host."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingJob:
-    """All that a worker is told."""
-
-    config: ExperimentConfig
-    videos: pa.Table
-    """The decoded manifest, all splits."""
-
-    num_steps: int
-    run_dir: str
-    tracking_uri: str
-    run_id: str
-    board: ActorHandle
-
-
-def train_worker(arguments: dict[str, TrainingJob]) -> dict[str, Any] | None:
+def train_worker(job: TrainingJob, blocks: Iterator[pa.Table]) -> dict[str, Any] | None:
     """Train, keep the best and the last checkpoint, report on the best; rank 0 gives the report."""
-    job = arguments["job"]
     context = ray.train.get_context()
     worker = _Worker(job, context.get_world_rank(), context.get_world_size())
-    worker.train()
+    worker.train(blocks)
     report = worker.report()
     return asdict(report) if report is not None else None
 
@@ -87,12 +69,15 @@ class _Worker:
         self.optimizer = build_optimizer(self.model, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, job.num_steps)
         self.keeper = CheckpointKeeper(Path(job.run_dir, "checkpoints"))
-        self.tracker: Tracker | None = (
-            MlflowTracker(job.tracking_uri, job.run_id) if rank == 0 else None
-        )
+        self.tracker: Tracker | None = None
+        if rank == 0:
+            # seconds of imports that the other workers are spared
+            from xpool_platform.tracking.mlflow_tracker import MlflowTracker  # noqa: PLC0415
+
+            self.tracker = MlflowTracker(job.tracking_uri, job.run_id)
         torch.manual_seed(config.train.seed + rank)  # dropout differs between the workers
 
-    def train(self) -> None:
+    def train(self, blocks: Iterator[pa.Table]) -> None:
         """All steps, with evaluations at even distances."""
         job = self.job
         evals = min(self.config.train.evals_per_run, job.num_steps)
@@ -100,7 +85,10 @@ class _Worker:
         pending: list[dict[str, Tensor | float]] = []
         waited_s, since = 0.0, time.perf_counter()
         self.model.train()
-        for batch, data_wait_s in _timed(self._batches()):
+        batches = worker_batches(
+            blocks, self.rank, self.config.data.num_frames, self.model.image_size
+        )
+        for batch, data_wait_s in _timed(batches):
             step = batch.step + 1
             pending.append(self._step(batch))
             waited_s += data_wait_s
@@ -138,10 +126,6 @@ class _Worker:
             self._log_checkpoints()
         self.tracker.flush()
         return report
-
-    def _batches(self) -> Iterator[WorkerBatch]:
-        shard = ray.train.get_dataset_shard("train")
-        return worker_batches(shard, self.rank, self.config.data.num_frames, self.model.image_size)
 
     def _step(self, batch: WorkerBatch) -> dict[str, Tensor | float]:
         learning_rates = {
@@ -237,6 +221,11 @@ class _Worker:
 
     def _log_attention(self, videos: pa.Table, embeds: SplitEmbeds) -> None:
         """Captions spread over the split, each with the frames of its own video."""
+        from xpool_platform.tracking.figures import (  # noqa: PLC0415
+            CaptionAttention,
+            attention_figure,
+        )
+
         num_texts = len(embeds.video_of_text)
         chosen = np.unique(
             np.linspace(0, num_texts - 1, self.config.eval.num_figures).round().astype(int)
