@@ -14,6 +14,7 @@ TINY_CONFIG: dict[str, Any] = {
         "width": 96,
         "layers": 2,
         "head_width": 32,
+        "mlp_ratio": 2.0,
     },
     "text_cfg": {
         "context_length": 32,

@@ -17,7 +17,7 @@ def shapes() -> ExperimentConfig:
         loss=LossConfig(temperature=0.07),
         optim=OptimConfig(clip_lr=1e-3, pooling_lr=1e-3),
         train=TrainConfig(
-            num_workers=2, cpus_per_worker=0.5, batch_size=32, num_steps=800, evals_per_run=5
+            num_workers=2, cpus_per_worker=0.5, batch_size=32, num_steps=700, evals_per_run=5
         ),
     )
 

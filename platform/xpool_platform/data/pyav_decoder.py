@@ -75,7 +75,7 @@ def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.codec_context.thread_count = 1
             yield container, stream
     except av.error.FFmpegError as error:
-        damaged = isinstance(error, av.error.InvalidDataError)
+        damaged = isinstance(error, (av.error.InvalidDataError, av.error.EOFError))
         reason = error.strerror or str(error)
         raise VideoError("damaged" if damaged else "unsupported", reason) from error
 

@@ -32,6 +32,14 @@ SCENES_PER_VIDEO = 3
 FRAMES_PER_SECOND = 12
 VIDEOS_PER_TASK = 25
 
+ENCODER_OPTIONS = {
+    "crf": "18",
+    "preset": "veryfast",
+    "threads": "1",
+    # x264's lookahead reads memory that it has not set at this size, and files would differ by run
+    "x264-params": "rc-lookahead=0:mbtree=0",
+}
+
 COLOURS = {
     "red": (225, 45, 45),
     "green": (40, 165, 60),
@@ -184,7 +192,7 @@ def _encode(path: Path, frames: UInt8[np.ndarray, "num_frames side side 3"]) -> 
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"
             stream.time_base = Fraction(1, FRAMES_PER_SECOND)
-            stream.options = {"crf": "18", "preset": "veryfast", "threads": "1"}
+            stream.options = ENCODER_OPTIONS
             for picture in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode())

@@ -24,17 +24,21 @@ class CaptionAttention:
 def attention_figure(rows: Sequence[CaptionAttention]) -> Figure:
     """Under each frame of a video the weight that the caption gives it (the paper's Figure 1)."""
     num_frames = len(rows[0].frames)
-    figure = Figure(figsize=(11, 1.75 * len(rows) + 0.4), layout="constrained")
-    grid = figure.add_gridspec(2 * len(rows), num_frames, height_ratios=[1.0, 0.7] * len(rows))
+    figure = Figure(figsize=(11, 1.8 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots(
+        2 * len(rows), 1, squeeze=False, height_ratios=[1.0, 0.6] * len(rows), sharex=True
+    )[:, 0]
     tallest = max(float(row.weights.max()) for row in rows)
     for i, row in enumerate(rows):
-        for j, frame in enumerate(row.frames):
-            picture = figure.add_subplot(grid[2 * i, j])
-            picture.imshow(frame)
-            picture.set_axis_off()
-            if j == 0:
-                picture.set_title(f"“{row.caption}”", loc="left", fontsize=10)
-        bars = figure.add_subplot(grid[2 * i + 1, :])
+        strip, bars = axes[2 * i], axes[2 * i + 1]
+        height, width = row.frames.shape[1:3]
+        strip.imshow(
+            np.concatenate(list(row.frames), axis=1),
+            extent=(-0.5, num_frames - 0.5, 0, height / width),
+            interpolation="nearest",
+        )
+        strip.set_axis_off()
+        strip.set_title(f"“{row.caption}”", loc="left", fontsize=10)
         bars.bar(range(num_frames), row.weights, color=BAR_COLOUR, width=0.6, label="attention")
         bars.axhline(
             1 / num_frames, color=UNIFORM_COLOUR, linestyle="--", linewidth=1, label="mean pooling"
@@ -42,8 +46,7 @@ def attention_figure(rows: Sequence[CaptionAttention]) -> Figure:
         bars.set(xlim=(-0.5, num_frames - 0.5), ylim=(0, 1.05 * tallest), xticks=[])
         bars.set_ylabel("weight", fontsize=8)
         bars.tick_params(labelsize=8)
-        for side in ("top", "right"):
-            bars.spines[side].set_visible(False)
-    handles, labels = bars.get_legend_handles_labels()
+        bars.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure

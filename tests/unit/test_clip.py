@@ -1,0 +1,73 @@
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from xpool.clip import build_clip, build_tokenizer
+from xpool.clip_names import check_clip_name, clip_image_size
+from xpool.config import LossConfig, ModelConfig
+from xpool.model import build_model
+from xpool.tiny import TINY_CONFIG
+
+
+def test_unknown_towers_are_named_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'ViT-B32' is not known .* nearest: ViT-B-32"):
+        check_clip_name(ModelConfig(clip_name="ViT-B32"))
+
+
+def test_unknown_weights_are_named_with_the_tags_there_are():
+    with pytest.raises(ValueError, match=r"'openay' is neither .* tags: openai"):
+        check_clip_name(ModelConfig(clip_name="ViT-B-32", clip_pretrained="openay"))
+
+
+def test_known_towers_and_weights_pass():
+    check_clip_name(ModelConfig(clip_name="ViT-B-32", clip_pretrained="openai"))
+    check_clip_name(ModelConfig(clip_name="tiny"))
+    assert clip_image_size(ModelConfig(clip_name="ViT-L-14-336")) == 336
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_a_checkpoint_file_of_open_clip_is_loaded(tmp_path, suffix):
+    torch.manual_seed(0)
+    saved = open_clip.CLIP(**TINY_CONFIG)
+    path = tmp_path / f"weights.{suffix}"
+    if suffix == "pt":
+        torch.save({"state_dict": saved.state_dict()}, path)
+    else:
+        save_file(saved.state_dict(), path)
+    torch.manual_seed(1)
+    loaded = build_clip(ModelConfig(clip_name="tiny", clip_pretrained=str(path)))
+    for name, value in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_a_file_that_is_no_checkpoint_is_a_clear_error(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="could not be loaded into tiny"):
+        build_clip(ModelConfig(clip_name="tiny", clip_pretrained=str(path)))
+
+
+def test_towers_of_open_clip_by_name():
+    config = ModelConfig(clip_name="RN50", quick_gelu=True)
+    model = build_model(config)
+    assert model.image_size == 224
+    assert model.embed_dim == 1024
+    assert isinstance(model.clip.transformer.resblocks[0].mlp.gelu, open_clip.model.QuickGELU)
+    assert build_tokenizer(config)(["a dog"]).shape == (1, 77)
+    embeds = model.encode_frames(torch.zeros(1, 2, 3, 224, 224, dtype=torch.uint8))
+    assert embeds.shape == (1, 2, 1024)
+
+
+def test_the_tiny_vocabulary_covers_any_text():
+    tokenizer = build_tokenizer(ModelConfig(clip_name="tiny"))
+    tokens = tokenizer(["a small red ring", "größe 東京 🙂 " * 30, ""])
+    assert tokens.shape == (3, TINY_CONFIG["text_cfg"]["context_length"])
+    assert tokens.max() < TINY_CONFIG["text_cfg"]["vocab_size"]
+    assert tokens[0].tolist() != tokens[1].tolist()
+
+
+def test_the_temperature_of_the_towers_is_kept_unless_set():
+    clip = build_clip(ModelConfig(clip_name="tiny"))
+    kept = build_model(ModelConfig(clip_name="tiny"), LossConfig())
+    assert kept.logit_scale.item() == pytest.approx(clip.logit_scale.item())

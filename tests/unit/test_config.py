@@ -1,0 +1,91 @@
+import dataclasses
+
+import pytest
+
+from xpool.config import LossConfig, ModelConfig, OptimConfig
+from xpool_platform.config import (
+    DataConfig,
+    EvalConfig,
+    ExperimentConfig,
+    ShapesConfig,
+    TrainConfig,
+)
+from xpool_platform.config_io import flatten, read_config, write_config
+from xpool_platform.errors import UserError
+from xpool_platform.experiments import EXPERIMENTS, experiment
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_survives_being_written(name, tmp_path):
+    config = experiment(name)
+    write_config(config, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json") == config
+
+
+def test_a_config_of_another_version_is_an_error(tmp_path):
+    path = tmp_path / "config.json"
+    write_config(experiment("shapes"), path)
+    path.write_text(path.read_text().replace('"clip_lr"', '"clip_learning_rate"'))
+    with pytest.raises(ValueError, match="clip_learning_rate"):
+        read_config(path)
+
+
+def test_flat_names_are_dotted_and_complete():
+    flat = flatten(experiment("shapes"))
+    assert flat["optim.pooling_lr"] == 1e-3
+    assert flat["data.shapes.num_test"] == 200
+    assert flat["name"] == "shapes"
+
+
+def test_an_unknown_experiment_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"unknown experiment 'shape': did you mean 'shapes'\?"):
+        experiment("shape")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (ModelConfig, "num_heads", 0),
+        (ModelConfig, "dropout", 1.0),
+        (ModelConfig, "top_k", 0),
+        (ModelConfig, "softmax_temperature", 0.0),
+        (LossConfig, "temperature", 0.001),
+        (OptimConfig, "clip_lr", -1e-6),
+        (OptimConfig, "eps", 0.0),
+        (OptimConfig, "warmup_fraction", 1.5),
+        (ShapesConfig, "num_test", 299),
+        (ShapesConfig, "frame_size", 33),
+        (DataConfig, "num_frames", 0),
+        (DataConfig, "frames_per_second", 0.0),
+        (DataConfig, "max_bad_fraction", 1.1),
+        (DataConfig, "val_fraction", 1.0),
+        (TrainConfig, "batch_size", 0),
+        (TrainConfig, "num_workers", 33),
+        (TrainConfig, "num_steps", 0),
+        (TrainConfig, "cpus_per_worker", 0.0),
+        (EvalConfig, "num_resamples", 0),
+        (OptimConfig, "clip_lr", float("nan")),
+    ],
+)
+def test_a_value_out_of_range_names_field_and_value(kind, field, value):
+    with pytest.raises(ValueError, match=field) as caught:
+        kind(**{field: value})
+    assert str(value) in str(caught.value)
+
+
+def test_every_field_is_described():
+    """The descriptions are the --help; Python keeps no docstrings of fields, so the source is read."""
+    import ast
+    import inspect
+
+    import xpool.config
+    import xpool_platform.config
+
+    for module in (xpool.config, xpool_platform.config):
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.ClassDef):
+                for line, following in zip(node.body, [*node.body[1:], None], strict=True):
+                    if isinstance(line, ast.AnnAssign):
+                        described = isinstance(following, ast.Expr)
+                        assert described, f"{node.name}.{ast.unparse(line.target)}"
+    assert dataclasses.is_dataclass(ExperimentConfig)

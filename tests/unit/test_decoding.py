@@ -1,0 +1,290 @@
+"""Both decoders, on real files whose frames tell their own numbers."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from videos import numbered_frame, read_number, write_video
+
+from xpool_platform.data.decode_child import decode
+from xpool_platform.data.decode_guard import DecodeGuard
+from xpool_platform.data.video import FrameSettings, VideoError, choose_frames, scaled_size
+
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+needs_clips = pytest.mark.skipif(
+    not CLIPS.is_dir(), reason="the folder of real clips is not beside this checkout"
+)
+
+
+def settings(**changes) -> FrameSettings:
+    defaults = {"decoder": "pyav", "frames_per_second": 3.0, "min_frames": 4, "short_side": 48}
+    return FrameSettings(**{**defaults, **changes})
+
+
+def numbers(path: Path, start_s=None, end_s=None, **changes) -> list[int]:
+    video = decode(str(path), settings(**changes), start_s, end_s)
+    assert len(video.frames) == len(video.times_s)
+    return [read_number(frame) for frame in video.frames]
+
+
+both_decoders = pytest.mark.parametrize("decoder", ["pyav", "decord"])
+
+
+def test_the_numbers_can_be_read():
+    assert [read_number(numbered_frame(n)) for n in (0, 1, 600, 1023)] == [0, 1, 600, 1023]
+
+
+@both_decoders
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_the_frame_on_the_screen_at_the_centre_of_each_part(tmp_path, decoder, name):
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    path = write_video(tmp_path / name, 84, codec=codec)  # 4 s: 12 parts of 7 frames
+    assert numbers(path, decoder=decoder) == list(range(3, 84, 7))
+
+
+@both_decoders
+def test_b_frames_do_not_change_the_order(tmp_path, decoder):
+    path = write_video(tmp_path / "b.mp4", 84, options={"bf": "3", "g": "84"})
+    assert numbers(path, decoder=decoder) == list(range(3, 84, 7))
+
+
+@both_decoders
+def test_a_variable_frame_rate_is_sampled_by_time(tmp_path, decoder):
+    ticks = [*range(21), *range(21, 84, 7)]  # 21 frames in the first second, 3 in each later one
+    path = write_video(tmp_path / "vfr.mp4", len(ticks), ticks=ticks)
+    video = decode(str(path), settings(decoder=decoder), None, None)
+    got = [read_number(frame) for frame in video.frames]
+    parts = len(got)
+    end = ticks[-1] + np.median(np.diff(ticks))
+    centres = (np.arange(parts) + 0.5) * end / parts
+    assert parts == round(3 * end / 21)
+    assert got == [int(np.searchsorted(ticks, centre, side="right")) - 1 for centre in centres]
+    assert sum(number < 21 for number in got) <= 4
+
+
+@both_decoders
+def test_a_segment(tmp_path, decoder):
+    path = write_video(tmp_path / "a.mp4", 84)
+    assert numbers(path, 1.0, 2.0, decoder=decoder, min_frames=3) == [24, 31, 38]
+    assert numbers(path, 3.0, None, decoder=decoder, min_frames=3) == [66, 73, 80]
+    with pytest.raises(VideoError, match=r"start_s 9 is after its end at 4\.00 s"):
+        numbers(path, 9.0, None, decoder=decoder)
+
+
+@both_decoders
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_a_short_video_gives_each_of_its_frames(tmp_path, decoder, num_frames):
+    path = write_video(tmp_path / "short.mp4", num_frames)
+    assert numbers(path, decoder=decoder) == list(range(num_frames))
+
+
+@both_decoders
+def test_the_short_side_is_scaled_and_the_shape_kept(tmp_path, decoder):
+    path = write_video(tmp_path / "a.mp4", 8, size=(160, 96))
+    assert decode(str(path), settings(decoder=decoder), None, None).frames.shape == (4, 48, 80, 3)
+    portrait = write_video(tmp_path / "p.mp4", 8, size=(96, 160))
+    frames = decode(str(portrait), settings(decoder=decoder), None, None).frames
+    assert frames.shape == (4, 80, 48, 3)
+
+
+def test_files_that_are_no_videos_say_so(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "page.mp4").write_text("<!DOCTYPE html><title>404</title>" * 50)
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "dangling.mp4").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    target = write_video(tmp_path / "target.mp4", 8)
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {target}\n")
+    (tmp_path / "hls.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n")
+    for name, reason in (
+        ("empty", "it is empty"),
+        ("page", "Invalid data"),
+        ("folder", "not a regular file"),
+        ("dangling", "No such file"),
+        ("pipe", "not a regular file"),
+        ("list", "Invalid argument"),
+        ("hls", "Invalid argument"),
+    ):
+        with pytest.raises(VideoError, match=reason):
+            decode(str(tmp_path / f"{name}.mp4"), settings(), None, None)
+
+
+def test_a_damaged_video_is_an_error_and_never_wrong_frames(tmp_path):
+    whole = write_video(tmp_path / "a.mp4", 240)
+    content = whole.read_bytes()
+    rng = np.random.default_rng(0)
+    start = content.index(b"mdat") + 4
+    outcomes = []
+    for i in range(20):
+        broken = bytearray(content)
+        for at in rng.integers(start, len(content), size=30):
+            broken[at] ^= 1 << rng.integers(8)
+        path = tmp_path / f"broken_{i}.mp4"
+        path.write_bytes(broken)
+        try:
+            outcomes.append(numbers(path))
+        except VideoError as error:
+            assert error.kind == "damaged"
+            outcomes.append(None)
+    right = numbers(whole)
+    assert all(outcome is None or outcome == right for outcome in outcomes)
+    assert outcomes.count(None) > 10
+
+
+def test_a_truncated_video_says_how_much_is_there(tmp_path):
+    whole = write_video(tmp_path / "a.mp4", 240)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(VideoError) as caught:
+        numbers(cut)
+    assert caught.value.kind == "truncated"
+
+
+def test_frames_are_chosen_by_time():
+    times = np.arange(10) / 10.0
+    chosen = choose_frames(times, settings(frames_per_second=5.0), None, None)
+    assert chosen == [1, 3, 5, 7, 9]
+    assert choose_frames(times, settings(min_frames=12), None, None) == list(range(10))
+    assert choose_frames(times[:1], settings(), None, None) == [0]
+    assert choose_frames(times, settings(), 0.5, 0.7) == [5, 6]
+    assert choose_frames(times, settings(), 0.55, 0.56) == [5]
+
+
+def test_sizes_keep_their_proportion():
+    assert scaled_size(1920, 1080, 224) == (398, 224)
+    assert scaled_size(100, 400, 50) == (50, 200)
+
+
+class TestGuard:
+    def test_one_child_serves_many_videos(self, tmp_path):
+        guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
+        path = write_video(tmp_path / "a.mp4", 84)
+        videos = [guard.decode(str(path), settings()) for _ in range(3)]
+        child = guard._child
+        assert [read_number(frame) for frame in videos[2].frames] == list(range(3, 84, 7))
+        assert child.poll() is None
+        guard.close()
+        assert child.poll() is not None
+
+    def test_an_error_comes_back_and_the_child_stays(self, tmp_path):
+        guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
+        (tmp_path / "empty.mp4").touch()
+        with pytest.raises(VideoError, match="it is empty") as caught:
+            guard.decode(str(tmp_path / "empty.mp4"), settings())
+        assert caught.value.kind == "not-a-video"
+        assert guard._child.poll() is None
+        guard.close()
+
+    def test_a_video_past_its_deadline_costs_one_restart(self, tmp_path):
+        slow = write_video(tmp_path / "slow.mp4", 500, size=(640, 480))
+        quick = write_video(tmp_path / "quick.mp4", 4)
+        guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
+        guard.decode(str(quick), settings())  # the child has started and imported
+        guard.deadline_s = 0.05
+        with pytest.raises(VideoError, match=r"not decoded within 0\.05 s") as caught:
+            guard.decode(str(slow), settings(frames_per_second=24))
+        assert caught.value.kind == "timeout"
+        guard.deadline_s = 60
+        assert len(guard.decode(str(quick), settings()).frames) == 4
+        guard.close()
+
+    def test_a_killed_child_costs_one_video(self, tmp_path):
+        path = write_video(tmp_path / "a.mp4", 4)
+        guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
+        guard.decode(str(path), settings())
+        guard._child.stdin.write(b"this is no request\n")  # the child dies of it
+        with pytest.raises(VideoError, match="the decoder ended with exit status 1") as caught:
+            guard.decode(str(path), settings())
+        assert caught.value.kind == "crash"
+        assert len(guard.decode(str(path), settings()).frames) == 4
+        guard.close()
+
+    def test_memory_is_bounded(self, tmp_path):
+        path = write_video(tmp_path / "a.mp4", 200, size=(640, 480))
+        guard = DecodeGuard(deadline_s=60, memory_bytes=2**30)
+        with pytest.raises(VideoError) as caught:
+            guard.decode(str(path), settings(frames_per_second=24, short_side=2000))
+        assert caught.value.kind in ("too-large", "crash")
+        guard.close()
+
+    def test_no_credential_reaches_the_child(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+        path = write_video(tmp_path / "a.mp4", 4)
+        guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
+        guard.decode(str(path), settings())
+        environment = Path(f"/proc/{guard._child.pid}/environ").read_bytes()
+        assert b"PATH=" in environment
+        assert b"planted-secret" not in environment
+        guard.close()
+
+    def test_the_child_ends_with_its_parent(self, tmp_path):
+        path = write_video(tmp_path / "a.mp4", 4)
+        code = (
+            "import os, sys\n"
+            "from xpool_platform.data.decode_guard import DecodeGuard\n"
+            "from xpool_platform.data.video import FrameSettings\n"
+            "guard = DecodeGuard(60, 4 * 2**30)\n"
+            "guard.decode(sys.argv[1], FrameSettings(decoder='pyav', frames_per_second=3.0, "
+            "min_frames=4, short_side=48))\n"
+            "print(guard._child.pid, flush=True)\n"
+            "os.kill(os.getpid(), 9)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+        )
+        pid = int(done.stdout)
+        deadline = 10
+        for _ in range(deadline * 20):
+            if not Path(f"/proc/{pid}").exists():
+                break
+            import time
+
+            time.sleep(0.05)
+        state = Path(f"/proc/{pid}/stat")
+        assert not state.exists() or " Z " in state.read_text()
+
+
+@needs_clips
+def test_the_real_clips_all_decode():
+    with (CLIPS / "captions.csv").open(newline="") as file:
+        names = sorted({row["video"] for row in csv.DictReader(file)})
+    assert len(names) == 15
+    for name in names:
+        video = decode(str(CLIPS / name), settings(min_frames=12), None, None)
+        assert len(video.frames) >= 12
+        assert video.frames.std() > 5
+        assert (np.diff(video.times_s) > 0).all()
+
+
+@needs_clips
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("av1_video.mkv", (48, 85)),
+        ("corrupted.mp4", "damaged"),
+        ("rot90_video_90.mov", (85, 48)),
+        ("rot180_video_180.mov", (48, 85)),
+        ("h264_10bits.mp4", (48, 48)),
+        ("vfr.mp4", (48, 59)),
+        ("one_frame.mp4", (48, 59)),
+        ("three_frames.mp4", (48, 59)),
+        ("odd_dims_gray_const.mp4", (48, 64)),
+        ("audio_only.mp4", "not-a-video"),
+        ("truncated_half.mp4", "truncated"),
+        ("zero_bytes.mp4", "not-a-video"),
+        ("html_error_page.mp4", "damaged"),
+    ],
+)
+def test_the_odd_clips(name, outcome):
+    path = str(CLIPS / "edge" / name)
+    if isinstance(outcome, tuple):
+        video = decode(path, settings(min_frames=12), None, None)
+        assert video.frames.shape[1:3] == outcome
+    else:
+        with pytest.raises(VideoError) as caught:
+            decode(path, settings(min_frames=12), None, None)
+        assert caught.value.kind == outcome
