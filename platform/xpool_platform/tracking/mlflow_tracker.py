@@ -101,9 +101,13 @@ class MlflowTracker:
             self.run_id, tags=[RunTag(key, value) for key, value in tags.items()]
         )
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics_of_step: Mapping[int, Mapping[str, float]]) -> None:
         now_ms = int(time.time() * 1000)
-        entries = [Metric(key, value, now_ms, step) for key, value in metrics.items()]
+        entries = [
+            Metric(key, value, now_ms, step)
+            for step, metrics in metrics_of_step.items()
+            for key, value in metrics.items()
+        ]
         self._last_sent = self._client.log_batch(self.run_id, metrics=entries, synchronous=False)
 
     def log_artifact(self, path: Path, folder: str = "") -> None:

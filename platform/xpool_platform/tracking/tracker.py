@@ -25,8 +25,8 @@ class Tracker(Protocol):
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Facts that are no parameters."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Numbers of a step; returns at once, in order."""
+    def log_metrics(self, metrics_of_step: Mapping[int, Mapping[str, float]]) -> None:
+        """Numbers by step and name; returns at once, keeps the order."""
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """A file or a folder, under `folder`."""

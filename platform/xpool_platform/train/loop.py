@@ -120,7 +120,7 @@ class _Worker:
         metrics = {f"{split}/{key}": value for key, value in report.metrics.items()}
         for key, (low, high) in report.intervals.items():
             metrics |= {f"{split}/{key}_low": low, f"{split}/{key}_high": high}
-        self.tracker.log_metrics(metrics, state.step)
+        self.tracker.log_metrics({state.step: metrics})
         self._log_attention(videos, embeds)
         if self.config.tracking.log_checkpoints:
             self._log_checkpoints()
@@ -183,8 +183,9 @@ class _Worker:
             "train/step_s": elapsed_s / len(rows),
             "train/data_wait_s": waited_s / len(rows),
         }
-        for i, row in enumerate(rows):
-            self.tracker.log_metrics({**row, **speed}, first + i)
+        metrics_of_step = {first + i: row for i, row in enumerate(rows)}
+        metrics_of_step[step] = {**rows[-1], **speed}
+        self.tracker.log_metrics(metrics_of_step)
         self._tell(step=step, loss=rows[-1]["train/loss"], pairs_per_s=speed["train/pairs_per_s"])
 
     def _evaluate(self, step: int) -> None:
@@ -195,9 +196,8 @@ class _Worker:
         if self.tracker is None:
             return
         metrics = split_metrics(self.model.pooling, embeds)
-        self.tracker.log_metrics(
-            {f"select/{split}/{key}": value for key, value in metrics.items()}, step
-        )
+        selecting = {f"select/{split}/{key}": value for key, value in metrics.items()}
+        self.tracker.log_metrics({step: selecting})
         state = CheckpointState(step=step, score=metrics["t2v/R1"])
         self.keeper.add(self.model, self.config, state)
 
