@@ -1,6 +1,9 @@
 """The command line of the jobs: an experiment by name, and any field of its config."""
 
+import contextlib
 import difflib
+import io
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -22,19 +25,21 @@ def parse(description: str, arguments: list[str], default_experiment: str) -> Ex
         name, *arguments = arguments
     default = experiment(name)
     _check_options(default, arguments)
+    complaint = io.StringIO()
     try:
-        return tyro.cli(
-            ExperimentConfig,
-            args=arguments,
-            default=default,
-            description=f"{description}\n\nExperiments: {', '.join(EXPERIMENTS)}. The defaults "
-            f"below are those of {name}.",
-            config=(tyro.conf.FlagConversionOff,),
-        )
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                ExperimentConfig,
+                args=arguments,
+                default=default,
+                description=f"{description}\n\nExperiments: {', '.join(EXPERIMENTS)}. The "
+                f"defaults below are those of {name}.",
+                config=(tyro.conf.FlagConversionOff,),
+            )
     except SystemExit as stop:
-        raise SystemExit(1 if stop.code else 0) from None
-    except ValueError as error:
-        raise UserError(str(error)) from error
+        if not stop.code:
+            raise
+        raise UserError(_sentence(complaint.getvalue())) from None
 
 
 def run_job(main: Callable[[], None]) -> NoReturn:
@@ -49,6 +54,17 @@ def run_job(main: Callable[[], None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def _sentence(box: str) -> str:
+    """What tyro says, without the box around it and the section before our own sentence."""
+    lines: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip().strip("│").strip()
+        if not text.strip("─╰╯"):
+            break
+        lines.append(text)
+    return re.sub(r"^Error parsing (?:(--\S+: )|\S+: )", r"\1", " ".join(lines)) or box
 
 
 def _check_options(default: ExperimentConfig, arguments: list[str]) -> None:

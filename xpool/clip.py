@@ -61,7 +61,7 @@ def _load(load: Callable[[], T], config: ModelConfig) -> T:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             return load()
-    except Exception as error:  # noqa: BLE001  # a file of another kind fails in its own way
+    except Exception as error:  # a file of another kind fails in its own way
         reason = " ".join(str(error).split())
         raise ValueError(
             f"model.clip_pretrained {config.clip_pretrained!r} could not be loaded into "

@@ -45,8 +45,18 @@ def clips() -> ExperimentConfig:
     )
 
 
+def videos() -> ExperimentConfig:
+    """The paper's recipe on your own folder (--data.root) with a split column, on GPUs."""
+    return ExperimentConfig(
+        name="videos",
+        data=DataConfig(source="folder"),
+        model=ModelConfig(clip_name="ViT-B-32", clip_pretrained="openai"),
+        train=TrainConfig(num_workers=1, use_gpu=True, batch_size=32, num_epochs=5),
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[], ExperimentConfig]] = {
-    function.__name__: function for function in (shapes, clips)
+    function.__name__: function for function in (shapes, clips, videos)
 }
 
 

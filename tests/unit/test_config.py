@@ -74,7 +74,7 @@ def test_a_value_out_of_range_names_field_and_value(kind, field, value):
 
 
 def test_every_field_is_described():
-    """The descriptions are the --help; Python keeps no docstrings of fields, so the source is read."""
+    """They are the --help; Python keeps no docstrings of fields, so the source is read."""
     import ast
     import inspect
 

@@ -79,7 +79,7 @@ def test_all_problems_are_listed_at_once(folder):
     assert "9 problems" in message
 
 
-def test_a_link_out_of_the_folder_is_outside(folder, tmp_path):
+def test_a_link_out_of_the_folder_is_outside(folder):
     root = folder("video,caption\nlink.mp4,one\n")
     (root / "link.mp4").symlink_to("/etc/hostname")
     with pytest.raises(UserError, match=r"link\.mp4 lies outside the folder"):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,7 +59,7 @@ def test_worker_bounds_share_out_everything(num_pairs, world_size):
     bounds = [worker_bounds(num_pairs, rank, world_size) for rank in range(world_size)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == num_pairs
-    assert all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(bounds))
     sizes = [stop - first for first, stop in bounds]
     assert max(sizes) - min(sizes) <= 1
 

@@ -47,9 +47,9 @@ def fit(job: TrainingJob, feed: Feed, console: Console) -> dict[str, Any]:
 
 
 def _in_words(progress: TrainingProgress) -> str:
-    if progress.note:
-        return progress.note
-    return f"loss {progress.loss:.3f}, {progress.pairs_per_s:.0f} pairs/s"
+    loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
+    speed = f"{progress.pairs_per_s:.0f} pairs/s" if progress.pairs_per_s is not None else ""
+    return ", ".join(filter(None, (loss, speed, progress.note)))
 
 
 def _trainer(job: TrainingJob, feed: Feed) -> TorchTrainer:

@@ -84,7 +84,7 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
 
 
 def _open_store(config: ExperimentConfig, output_dir: Path) -> "Future[MlflowStore]":
-    """MLflow's store, opened beside Ray's start, since both take seconds; so does importing torch."""
+    """MLflow's store, opened beside Ray's start: both take seconds, and so does importing torch."""
 
     def open_store() -> "MlflowStore":
         from xpool_platform.tracking.mlflow_tracker import MlflowStore  # noqa: PLC0415

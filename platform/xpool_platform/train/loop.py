@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class _Worker:
         self.optimizer = build_optimizer(self.model, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, job.num_steps)
         self.keeper = CheckpointKeeper(Path(job.run_dir, "checkpoints"))
+        self.progress = TrainingProgress()
         self.tracker: Tracker | None = None
         if rank == 0:
             # seconds of imports that the other workers are spared
@@ -259,10 +260,10 @@ class _Worker:
                 for file in (WEIGHTS, CONFIG, STATE):
                     self.tracker.log_artifact(entry[0] / file, f"checkpoints/{name}")
 
-    def _tell(self, **progress: Any) -> None:
+    def _tell(self, *, note: str = "", **changes: Any) -> None:
         if self.rank == 0:
-            progress.setdefault("step", self.job.num_steps)
-            self.job.board.put.remote(TrainingProgress(**progress))
+            self.progress = replace(self.progress, note=note, **changes)
+            self.job.board.put.remote(self.progress)
 
 
 def _timed(batches: Iterator[WorkerBatch]) -> Iterator[tuple[WorkerBatch, float]]:

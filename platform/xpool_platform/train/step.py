@@ -1,5 +1,6 @@
 """The loss of a global batch, whatever the number of workers."""
 
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -26,8 +27,12 @@ def global_batch_loss(
     """
     bounds = [worker_bounds(num_pairs, r, world_size) for r in range(world_size)]
     sizes = [stop - first for first, stop in bounds]
-    own_texts = model.encode_text(tokens).float()
-    own_frames = model.encode_frames(frames).float()
+    if len(frames):
+        own_texts = model.encode_text(tokens).float()
+        own_frames = model.encode_frames(frames).float()
+    else:  # fewer pairs than workers: nothing to encode, but the gathering needs every worker
+        none = torch.zeros(0, frames.shape[1], model.embed_dim, device=frames.device)
+        own_texts, own_frames = none[:, 0].requires_grad_(), none.requires_grad_()
     texts, videos = gather_rows(own_texts, sizes), gather_rows(own_frames, sizes)
     rows = similarity_matrix(own_texts, model.pooling(own_texts, videos))
     if world_size == 1:

@@ -1,0 +1,101 @@
+"""Jobs run as a user runs them: a process, its output, and what it leaves behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SMALL_SHAPES = (
+    *("--data.shapes.num-train", "48", "--data.shapes.num-val", "8"),
+    *("--data.shapes.num-test", "12", "--train.batch-size", "8", "--train.num-steps", "12"),
+    *("--train.evals-per-run", "2", "--eval.num-resamples", "50"),
+)
+"""Options that make the default experiment take seconds once Ray runs."""
+
+
+@dataclass
+class Done:
+    """A job that has ended."""
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's, without what would lead a job to somebody's cluster."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "XPOOL_"))}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", **changes}
+
+
+def start_job(*arguments: str, root: Path = ROOT, cwd: Path | None = None, **changes: str):
+    """jobs/train.py as a process."""
+    return subprocess.Popen(
+        [sys.executable, "jobs/train.py", *arguments],
+        cwd=cwd or root,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout_s: float = 300) -> Done:
+    """Wait for a job."""
+    started = time.monotonic()
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        raise
+    return Done(process.returncode, out, err, time.monotonic() - started)
+
+
+def train(*arguments: str, root: Path = ROOT, timeout_s: float = 300, **changes: str) -> Done:
+    """Run jobs/train.py to its end."""
+    return finish(start_job(*arguments, root=root, **changes), timeout_s)
+
+
+def processes_of(marker: str) -> list[psutil.Process]:
+    """Processes whose environment names the marker: all that a job has started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if marker in process.environ().values():
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return [p for p in found if p.pid != os.getpid()]
+
+
+def copy_checkout(target: Path) -> Path:
+    """The tracked files, and those that are about to be, in another place."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file() and not name.startswith("tests/data"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="session")
+def shapes_output(tmp_path_factory) -> Path:
+    """An output folder in which the runs of a session share corpus and frames."""
+    return tmp_path_factory.mktemp("shapes output")

@@ -1,0 +1,71 @@
+import pytest
+
+from command_line import parse
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.errors import UserError
+from xpool_platform.experiments import clips, shapes
+
+
+def config_of(*arguments: str) -> ExperimentConfig:
+    return parse("Train.", list(arguments), default_experiment="shapes")
+
+
+def test_the_default_experiment():
+    assert config_of() == shapes()
+
+
+def test_an_experiment_by_name_with_changes():
+    config = config_of("clips", "--data.root", "videos", "--optim.pooling-lr=0.5")
+    assert config.data.root == "videos"
+    assert config.optim.pooling_lr == 0.5
+    assert config.model == clips().model
+
+
+def test_underscores_and_values_that_look_like_options_are_taken():
+    assert config_of("--train.num_steps", "5").train.num_steps == 5
+    assert config_of("--train.num-steps", "None").train.num_steps is None
+    assert config_of("--data.augment", "False").data.augment is False
+
+
+def test_an_unknown_experiment():
+    with pytest.raises(UserError, match="did you mean 'clips'"):
+        config_of("clip")
+
+
+def test_an_unknown_option():
+    with pytest.raises(
+        UserError, match=r"no option --optim\.clp-lr: did you mean --optim\.clip-lr"
+    ):
+        config_of("--optim.clp-lr", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--train.batch-size", "0"), "train.batch_size must be at least 1, not 0"),
+        (("--model.dropout", "1.5"), "model.dropout must be in [0, 1), not 1.5"),
+        (("--data.shapes.num-test", "500"), "data.shapes.num_test must be at most 298"),
+        (("--train.num-steps", "ten"), "--train.num-steps: no type matching"),
+        (("--model.pooling", "max"), "invalid choice 'max' for argument '--model.pooling'"),
+        (("--train.num-steps",), "Missing value for argument '--train.num-steps'"),
+        (("shapes", "stray"), "Unrecognized options: stray"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(arguments, sentence):
+    with pytest.raises(UserError) as caught:
+        config_of(*arguments)
+    assert str(caught.value).startswith(sentence)
+    assert "│" not in str(caught.value)
+
+
+def test_help_describes_the_fields(capsys):
+    with pytest.raises(SystemExit) as caught:
+        config_of("--help")
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "--optim.pooling-lr",
+        "Peak learning rate of the CLIP towers",
+        "shapes, clips, videos",
+    ):
+        assert words in text
