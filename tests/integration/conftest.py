@@ -48,6 +48,8 @@ def start_job(*arguments: str, root: Path = ROOT, cwd: Path | None = None, **cha
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell that runs the tests in the background leaves SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
 
 

@@ -62,7 +62,7 @@ def test_the_run_has_parameters_metrics_tags_and_artifacts(trained):
         assert len(history(output, run, key)) == 12
     assert run.data.metrics["train/pairs_per_s"] > 0
     assert run.data.metrics["train/data_wait_s"] >= 0
-    assert [step for step, _ in history(output, run, "select/val/t2v/R1")] == [6, 12]
+    assert [step for step, _ in history(output, run, "val/t2v/R1")] == [6, 12]
     for name in ("R1", "R5", "R10", "MdR", "MnR"):
         for direction in ("t2v", "v2t"):
             value = run.data.metrics[f"test/{direction}/{name}"]
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_numbers_and_one_worker_those_of_two(traine
     one = history(output, runs["one"], "train/loss")
     assert history(output, runs["again"], "train/loss") == one
     for key, value in runs["one"].data.metrics.items():
-        if key.startswith(("test/", "select/")):
+        if key.startswith(("test/", "val/", "best/")):
             assert runs["again"].data.metrics[key] == value, key
     for (step, loss), (other_step, other) in zip(
         one, history(output, runs["alone"], "train/loss"), strict=True

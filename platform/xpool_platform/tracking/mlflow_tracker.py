@@ -127,5 +127,6 @@ class MlflowTracker:
             self._last_sent.wait()
 
     def finish(self, status: RunStatus) -> None:
-        self.flush()
-        self._client.set_terminated(self.run_id, status)
+        with _as_user_error(self.uri):
+            self.flush()
+            self._client.set_terminated(self.run_id, status)

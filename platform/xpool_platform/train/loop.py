@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.train
@@ -19,23 +18,14 @@ from torch import Tensor
 from xpool.clip import Tokenizer, build_tokenizer
 from xpool.model import XPool, build_model
 from xpool.optim import build_optimizer, build_schedule
-from xpool.sampling import uniform_frame_indices
 from xpool_platform.data.batches import WorkerBatch, worker_batches
-from xpool_platform.data.frame_cache import read_frames
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
-from xpool_platform.evaluate.measure import retrieval_report, split_metrics
+from xpool_platform.evaluate.measure import split_metrics
 from xpool_platform.evaluate.report import RetrievalReport
 from xpool_platform.progress import TrainingProgress
 from xpool_platform.tracking.tracker import Tracker
-from xpool_platform.train.checkpoint import (
-    CONFIG,
-    STATE,
-    WEIGHTS,
-    CheckpointKeeper,
-    CheckpointState,
-    load_checkpoint,
-)
+from xpool_platform.train.checkpoint import CheckpointKeeper, CheckpointState, load_checkpoint
 from xpool_platform.train.collectives import gather_rows, sum_gradients
 from xpool_platform.train.job import TrainingJob
 from xpool_platform.train.step import global_batch_loss
@@ -102,31 +92,30 @@ class _Worker:
                 since = time.perf_counter()
 
     def report(self) -> RetrievalReport | None:
-        """The best checkpoint on the reported split, logged with its figure; on rank 0."""
+        """The best checkpoint on the reported split, recorded with its figure; on rank 0."""
         best = [self.keeper.best[0] if self.keeper.best else None]
         if dist.is_initialized():
             dist.broadcast_object_list(best)
         assert best[0] is not None
-        model, _, state = load_checkpoint(best[0])
+        model, _, _ = load_checkpoint(best[0])
         self.model.load_state_dict(model.state_dict())
-        split = self.config.eval.split
-        videos = self._split(split)
+        self._tell(note="reporting")
+        videos = self._split(self.config.eval.split)
         embeds = self._encode(videos)
         if self.tracker is None:
             return None
-        self._tell(note="reporting")
-        report = retrieval_report(
-            split, self.model.pooling, embeds, num_resamples=self.config.eval.num_resamples
+        # matplotlib takes a second to import, which only rank 0 needs to spend
+        from xpool_platform.train.final_report import record_final_report  # noqa: PLC0415
+
+        return record_final_report(
+            config=self.config,
+            pooling=self.model.pooling,
+            videos=videos,
+            embeds=embeds,
+            keeper=self.keeper,
+            tracker=self.tracker,
+            step=self.job.num_steps,
         )
-        metrics = {f"{split}/{key}": value for key, value in report.metrics.items()}
-        for key, (low, high) in report.intervals.items():
-            metrics |= {f"{split}/{key}_low": low, f"{split}/{key}_high": high}
-        self.tracker.log_metrics({state.step: metrics})
-        self._log_attention(videos, embeds)
-        if self.config.tracking.log_checkpoints:
-            self._log_checkpoints()
-        self.tracker.flush()
-        return report
 
     def _step(self, batch: WorkerBatch) -> dict[str, Tensor | float]:
         learning_rates = {
@@ -197,8 +186,9 @@ class _Worker:
         if self.tracker is None:
             return
         metrics = split_metrics(self.model.pooling, embeds)
-        selecting = {f"select/{split}/{key}": value for key, value in metrics.items()}
-        self.tracker.log_metrics({step: selecting})
+        self.tracker.log_metrics(
+            {step: {f"{split}/{key}": value for key, value in metrics.items()}}
+        )
         state = CheckpointState(step=step, score=metrics["t2v/R1"])
         self.keeper.add(self.model, self.config, state)
 
@@ -219,46 +209,6 @@ class _Worker:
                 world_size=self.world_size,
                 gather_rows=gather_rows,
             )
-
-    def _log_attention(self, videos: pa.Table, embeds: SplitEmbeds) -> None:
-        """Captions spread over the split, each with the frames of its own video."""
-        from xpool_platform.tracking.figures import (  # noqa: PLC0415
-            CaptionAttention,
-            attention_figure,
-        )
-
-        num_texts = len(embeds.video_of_text)
-        chosen = np.unique(
-            np.linspace(0, num_texts - 1, self.config.eval.num_figures).round().astype(int)
-        )
-        if not len(chosen):
-            return
-        captions = [text for texts in videos["captions"].to_pylist() for text in texts]
-        rows = []
-        for text in chosen.tolist():
-            video = int(embeds.video_of_text[text])
-            with torch.no_grad():
-                weights = self.model.pooling.frame_weights(
-                    embeds.text_embeds[text : text + 1], embeds.frame_embeds[video : video + 1]
-                )
-            indices = uniform_frame_indices(
-                videos["num_frames"][video].as_py(), self.config.data.num_frames
-            )
-            frames = read_frames(Path(videos["frames_path"][video].as_py()), indices)
-            rows.append(
-                CaptionAttention(
-                    caption=captions[text], frames=frames, weights=weights[0, 0].cpu().numpy()
-                )
-            )
-        assert self.tracker is not None
-        self.tracker.log_figure(attention_figure(rows), "attention.png")
-
-    def _log_checkpoints(self) -> None:
-        assert self.tracker is not None
-        for name, entry in (("best", self.keeper.best), ("last", self.keeper.last)):
-            if entry is not None:
-                for file in (WEIGHTS, CONFIG, STATE):
-                    self.tracker.log_artifact(entry[0] / file, f"checkpoints/{name}")
 
     def _tell(self, *, note: str = "", **changes: Any) -> None:
         if self.rank == 0:
