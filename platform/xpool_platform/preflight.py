@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -25,13 +26,27 @@ def default_output_dir() -> Path:
     return Path("outputs")
 
 
+def with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
+    """The config with its paths taken from this folder: workers run in others."""
+    pretrained = config.model.clip_pretrained
+    if pretrained and Path(pretrained).expanduser().is_file():
+        pretrained = str(Path(pretrained).expanduser().absolute())
+    output_dir = Path(config.output_dir) if config.output_dir else default_output_dir()
+    root = config.data.root
+    return replace(
+        config,
+        output_dir=str(output_dir.expanduser().absolute()),
+        data=replace(config.data, root=str(Path(root).expanduser().absolute()) if root else ""),
+        model=replace(config.model, clip_pretrained=pretrained),
+    )
+
+
 def prepare_output_dir(config: ExperimentConfig) -> Path:
-    """The absolute output folder, made and proven writable.
+    """The output folder, made and proven writable.
 
     Raises UserError if it cannot be written to or its disk is nearly full.
     """
-    folder = Path(config.output_dir).expanduser() if config.output_dir else default_output_dir()
-    folder = folder.absolute()
+    folder = Path(config.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

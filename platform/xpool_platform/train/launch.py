@@ -1,6 +1,7 @@
 """A whole training from the driver: checks, corpus, decoding, workers, report."""
 
 import importlib
+import os
 import shlex
 import shutil
 import subprocess
@@ -28,7 +29,12 @@ from xpool_platform.data.plan import BatchPlan
 from xpool_platform.data.shapes import make_shapes
 from xpool_platform.errors import UserError, user_error_within
 from xpool_platform.evaluate.report import RetrievalReport
-from xpool_platform.preflight import check_cluster, check_model, prepare_output_dir
+from xpool_platform.preflight import (
+    check_cluster,
+    check_model,
+    prepare_output_dir,
+    with_absolute_paths,
+)
 from xpool_platform.progress import start_board
 from xpool_platform.runtime import ray_session
 from xpool_platform.tracking.tracker import RunStatus, Tracker
@@ -55,8 +61,11 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
     Raises UserError for what the user can put right, before any training where it can be known by
     then. The MLflow run ends as FINISHED, FAILED or, after Ctrl-C or SIGTERM, as KILLED.
     """
+    config = with_absolute_paths(config)
     check_model(config)
     output_dir = prepare_output_dir(config)
+    # raylets of one machine replace each other's copy of a job's folder, and this one's with it
+    os.chdir(output_dir)
     if config.data.source == "folder":
         folder_manifest(_folder(config))
     run_name = config.run_name or _new_run_name(config)
@@ -184,7 +193,7 @@ def _folder(config: ExperimentConfig) -> Path:
         raise UserError(
             "data.root is empty; give the folder of your videos and captions.csv: --data.root PATH"
         )
-    return Path(config.data.root).expanduser()
+    return Path(config.data.root)
 
 
 def _decode(config: ExperimentConfig, output_dir: Path, console: Console) -> DecodedManifest:
