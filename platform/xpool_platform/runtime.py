@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shlex
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,17 +54,20 @@ def ray_session() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        environment = {
+        handed = {
             "py_modules": [str(package) for package in PACKAGES],
             "env_vars": WORKER_ENVIRONMENT,
         }
-        ray.init(address=address, runtime_env=environment, **quiet)
+        ray.init(address=address, runtime_env=handed, **quiet)
     else:
         os.environ.update(LOCAL_ENVIRONMENT)
         roots = [str(package.parent) for package in PACKAGES]
         inherited = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([*roots, *([inherited] if inherited else [])])
-        ray.init(address="local", include_dashboard=False, **quiet)
+        # Ray runs some workers through a shell and does not quote a path with a space in it
+        quoted = shlex.quote(sys.executable)
+        environment = {"py_executable": quoted} if quoted != sys.executable else None
+        ray.init(address="local", include_dashboard=False, runtime_env=environment, **quiet)
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False

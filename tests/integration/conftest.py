@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,22 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", **changes}
 
 
-def start_job(*arguments: str, root: Path = ROOT, cwd: Path | None = None, **changes: str):
+def make_environment(folder: Path) -> Path:
+    """The Python of an environment with the dependencies and without this project."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    packages = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    # a folder named in a .pth file is searched, but the .pth files in it are not followed
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin" / "python"
+
+
+def start_job(
+    *arguments: str, root: Path = ROOT, python: Path = Path(sys.executable), **changes: str
+):
     """jobs/train.py as a process."""
     return subprocess.Popen(
-        [sys.executable, "jobs/train.py", *arguments],
-        cwd=cwd or root,
+        [python, "jobs/train.py", *arguments],
+        cwd=root,
         env=environment(**changes),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -64,9 +76,9 @@ def finish(process: subprocess.Popen, timeout_s: float = 300) -> Done:
     return Done(process.returncode, out, err, time.monotonic() - started)
 
 
-def train(*arguments: str, root: Path = ROOT, timeout_s: float = 300, **changes: str) -> Done:
+def train(*arguments: str, timeout_s: float = 300, **options) -> Done:
     """Run jobs/train.py to its end."""
-    return finish(start_job(*arguments, root=root, **changes), timeout_s)
+    return finish(start_job(*arguments, **options), timeout_s)
 
 
 def processes_of(marker: str) -> list[psutil.Process]:

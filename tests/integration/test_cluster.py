@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_SHAPES, copy_checkout, environment, processes_of
+from conftest import SMALL_SHAPES, copy_checkout, environment, make_environment, processes_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -125,13 +124,8 @@ def test_a_job_on_a_head_that_was_started_in_the_checkout(tmp_path):
 
 @pytest.fixture
 def python_without_the_project(tmp_path) -> Path:
-    """An environment with the dependencies and without this project."""
-    folder = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    packages = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
-    # a folder named in a .pth file is searched, but the .pth files in it are not followed
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    python = folder / "bin" / "python"
+    """As a cluster's nodes have it."""
+    python = make_environment(tmp_path / "environment")
     for name, status in (("ray", 0), ("xpool", 1), ("xpool_platform", 1)):
         found = subprocess.run([python, "-c", f"import {name}"], cwd="/", check=False)
         assert found.returncode == status, name

@@ -23,7 +23,7 @@ def read_until(process, words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "number", "options"),
     [
-        ("corpus: 0/", signal.SIGINT, ()),
+        pytest.param("corpus: 0/", signal.SIGINT, (), marks=pytest.mark.slow),
         pytest.param("decoding: 0/", signal.SIGINT, SMALL_SHAPES, marks=pytest.mark.slow),
         pytest.param("starting the workers", signal.SIGTERM, SMALL_SHAPES, marks=pytest.mark.slow),
         ("pairs/s", signal.SIGINT, (*SMALL_SHAPES, "--train.num-steps", "100000")),
@@ -50,7 +50,9 @@ def test_an_interrupted_job_ends_in_seconds(tmp_path, words, number, options):
     assert run.info.status == "KILLED"
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 2.0, 5.0])
+@pytest.mark.parametrize(
+    "delay_s", [2.0, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.0, 5.0))]
+)
 def test_an_interrupt_before_there_is_a_run(tmp_path, delay_s):
     marker = uuid.uuid4().hex
     process = start_job("--output-dir", str(tmp_path / "out"), TEST_MARKER=marker)
