@@ -2,7 +2,7 @@
 
 import sys
 
-import source_roots  # noqa: F401  # first: it puts the packages below on the path
+import source_roots  # first: it puts the packages below on the path
 from command_line import parse, run_job
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     result = run_training(config, console)
     selected = f"best of the checkpoints by t2v R@1 on {config.train.select_on}"
     console.table(result.report, f"{result.run_name}: {selected}; 95 % bootstrap intervals")
-    console.line(how_to_open(result.tracking_uri))
+    console.line(how_to_open(result.tracking_uri, source_roots.ROOT))
 
 
 if __name__ == "__main__":

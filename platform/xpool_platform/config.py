@@ -165,7 +165,7 @@ class EvalConfig:
     num_resamples: int = 1000
     """Bootstrap resamples of the 95 % intervals."""
 
-    num_figures: int = 6
+    num_figures: int = 4
     """Captions whose attention over their video's frames is drawn."""
 
     def __post_init__(self) -> None:

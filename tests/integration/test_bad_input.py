@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL_SHAPES, train
+from mlflow.tracking import MlflowClient
 
 from videos import write_video
 
@@ -68,6 +69,9 @@ def test_undecodable_videos_are_named_with_their_reasons(tmp_path, folder):
     assert "1.mp4: damaged" in message
     assert "3.mp4: not-a-video, it is empty" in message
     assert "--data.max-bad-fraction" in message
+    client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("clips").experiment_id])
+    assert run.info.status == "FAILED"
 
 
 def test_the_rest_goes_on_where_that_is_allowed(tmp_path, folder):

@@ -108,7 +108,12 @@ def cluster(tmp_path: Path, python: Path) -> Iterator[Cluster]:
 
 def check_trained(done: subprocess.CompletedProcess) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("corpus: 68/68", "training: 12/12", "text to video", "MLflow: mlflow ui"):
+    for words in (
+        "corpus: 68/68",
+        "training: 12/12",
+        "text to video",
+        "mlflow ui --backend-store-uri",
+    ):
         assert words in done.stdout
     assert "succeeded" in done.stdout
 

@@ -49,6 +49,7 @@ def test_the_console_shows_progress_the_table_and_where_to_look(trained):
     last = done.out.rstrip().splitlines()[-1]
     assert last.startswith("MLflow: mlflow ui --backend-store-uri")
     assert str(output) in last
+    assert "make ui" not in last  # that opens the checkout's own store
     assert not re.search(r"warning|deprecat|traceback", done.out, re.IGNORECASE)
 
 

@@ -74,7 +74,7 @@ class _Worker:
         evals = min(self.config.train.evals_per_run, job.num_steps)
         eval_after = {round(job.num_steps * (i + 1) / evals) for i in range(evals)}
         pending: list[dict[str, Tensor | float]] = []
-        waited_s, since = 0.0, time.perf_counter()
+        num_pairs, waited_s, since = 0, 0.0, time.perf_counter()
         self.model.train()
         batches = worker_batches(
             blocks, self.rank, self.config.data.num_frames, self.model.image_size
@@ -82,11 +82,20 @@ class _Worker:
         for batch, data_wait_s in _timed(batches):
             step = batch.step + 1
             pending.append(self._step(batch))
+            num_pairs += batch.num_pairs
             waited_s += data_wait_s
             if step % STEPS_PER_FLUSH == 0 or step in eval_after or step == job.num_steps:
                 elapsed_s = time.perf_counter() - since
-                self._log_steps(step, pending, elapsed_s, waited_s)
-                pending, waited_s = [], 0.0
+                self._log_steps(
+                    step,
+                    pending,
+                    {
+                        "train/pairs_per_s": num_pairs / elapsed_s,
+                        "train/step_s": elapsed_s / len(pending),
+                        "train/data_wait_s": waited_s / len(pending),
+                    },
+                )
+                pending, num_pairs, waited_s = [], 0, 0.0
                 if step in eval_after:
                     self._evaluate(step)
                 since = time.perf_counter()
@@ -153,10 +162,9 @@ class _Worker:
         self,
         step: int,
         pending: list[dict[str, Tensor | float]],
-        elapsed_s: float,
-        waited_s: float,
+        speed: dict[str, float],
     ) -> None:
-        """Log the steps that end with `step`; stop on a loss that is no number."""
+        """Log the steps that end with `step` and their speed; stop on a loss that is no number."""
         first = step - len(pending) + 1
         rows = [{key: float(value) for key, value in row.items()} for row in pending]
         for i, row in enumerate(rows):
@@ -167,12 +175,6 @@ class _Worker:
                 )
         if self.tracker is None:
             return
-        num_pairs = min(self.config.train.batch_size, len(self._split("train"))) * len(rows)
-        speed = {
-            "train/pairs_per_s": num_pairs / elapsed_s,
-            "train/step_s": elapsed_s / len(rows),
-            "train/data_wait_s": waited_s / len(rows),
-        }
         metrics_of_step = {first + i: row for i, row in enumerate(rows)}
         metrics_of_step[step] = {**rows[-1], **speed}
         self.tracker.log_metrics(metrics_of_step)
