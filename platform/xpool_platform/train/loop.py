@@ -1,6 +1,5 @@
 """What every training worker does, from the first batch to the report."""
 
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -29,8 +28,6 @@ from xpool_platform.train.checkpoint import CheckpointKeeper, CheckpointState, l
 from xpool_platform.train.collectives import gather_rows, sum_gradients
 from xpool_platform.train.job import TrainingJob
 from xpool_platform.train.step import global_batch_loss
-
-logger = logging.getLogger(__name__)
 
 STEPS_PER_FLUSH = 10
 """Losses wait on the device for so many steps, so that a step does not wait for the host."""

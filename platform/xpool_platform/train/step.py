@@ -33,10 +33,13 @@ def global_batch_loss(
     else:  # fewer pairs than workers: nothing to encode, but the gathering needs every worker
         none = torch.zeros(0, frames.shape[1], model.embed_dim, device=frames.device)
         own_texts, own_frames = none[:, 0].requires_grad_(), none.requires_grad_()
-    texts, videos = gather_rows(own_texts, sizes), gather_rows(own_frames, sizes)
-    rows = similarity_matrix(own_texts, model.pooling(own_texts, videos))
-    if world_size == 1:
-        columns = rows
-    else:
-        columns = similarity_matrix(texts, model.pooling(texts, own_frames))
-    return partial_contrastive_loss(rows, columns, model.logit_scale, first_pair=bounds[rank][0])
+    # the towers may run in bfloat16; what follows is exact in float32
+    with torch.autocast(frames.device.type, enabled=False):
+        texts, videos = gather_rows(own_texts, sizes), gather_rows(own_frames, sizes)
+        rows = similarity_matrix(own_texts, model.pooling(own_texts, videos))
+        if world_size == 1:
+            columns = rows
+        else:
+            columns = similarity_matrix(texts, model.pooling(texts, own_frames))
+        first_pair = bounds[rank][0]
+        return partial_contrastive_loss(rows, columns, model.logit_scale, first_pair=first_pair)
