@@ -80,7 +80,7 @@ def by_workers(tmp_path: Path, world_size: int, work, *arguments) -> list:
 
 @pytest.mark.parametrize(
     ("pooling", "world_size", "num_pairs"),
-    [("xpool", 2, 4), ("xpool", 2, 5), ("xpool", 3, 5), ("xpool", 3, 2), ("mean", 2, 5)],
+    [("xpool", 2, 5), ("xpool", 3, 5), ("xpool", 3, 2), ("mean", 2, 5)],
 )
 def test_workers_train_as_one(tmp_path, pooling, world_size, num_pairs):
     expected_losses, expected_weights = train(0, 1, pooling, num_pairs, 5)
@@ -135,7 +135,6 @@ def test_workers_encode_as_one(tmp_path):
     assert expected[0].shape == (9, 128)
     assert expected[1].shape == (5, 3, 128)
     assert expected[2].tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 4]
-    for world_size in (2, 3):
-        for got in by_workers(tmp_path, world_size, encode, videos):
-            for value, right in zip(got, expected, strict=True):
-                torch.testing.assert_close(value, right, rtol=1e-5, atol=1e-5)
+    for got in by_workers(tmp_path, 3, encode, videos):
+        for value, right in zip(got, expected, strict=True):
+            torch.testing.assert_close(value, right, rtol=1e-5, atol=1e-5)
