@@ -26,17 +26,6 @@ class Pooling(nn.Module, ABC):
     ) -> Float[Tensor, "num_videos num_texts embed_dim"]:
         """Each video as pooled for each text."""
 
-    @abstractmethod
-    def frame_weights(
-        self,
-        text_embeds: Float[Tensor, "num_texts embed_dim"],
-        frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
-    ) -> Float[Tensor, "num_videos num_texts num_frames"]:
-        """The share of each frame in what `forward` pools, for figures; over frames it sums to 1.
-
-        With several heads, the mean over the heads.
-        """
-
 
 class CrossAttentionPooling(Pooling):
     """The text attends to the frames (X-Pool, section 3.4, equations 4 to 8).
@@ -67,30 +56,16 @@ class CrossAttentionPooling(Pooling):
         text_embeds: Float[Tensor, "num_texts embed_dim"],
         frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
     ) -> Float[Tensor, "num_videos num_texts embed_dim"]:
-        texts, frames = self.layer_norm1(text_embeds), self.layer_norm1(frame_embeds)
-        values = self._split_heads(self.v_proj(frames))
-        attended = self._head_weights(texts, frames) @ values
-        attended = attended.transpose(1, 2).flatten(2)  # [num_videos, num_texts, embed_dim]
+        queries = self._split_heads(self.q_proj(self.layer_norm1(text_embeds)))
+        frames = self.layer_norm1(frame_embeds)
+        keys, values = (
+            self._split_heads(self.k_proj(frames)),
+            self._split_heads(self.v_proj(frames)),
+        )
+        weights = (queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5).softmax(dim=-1)
+        attended = (weights @ values).transpose(1, 2).flatten(2)  # [num_videos, num_texts, width]
         attended = self.layer_norm2(self.out_proj(attended))
         return self.layer_norm3(attended + self.dropout(self.linear_proj(attended)))
-
-    def frame_weights(
-        self,
-        text_embeds: Float[Tensor, "num_texts embed_dim"],
-        frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
-    ) -> Float[Tensor, "num_videos num_texts num_frames"]:
-        texts, frames = self.layer_norm1(text_embeds), self.layer_norm1(frame_embeds)
-        return self._head_weights(texts, frames).mean(dim=1)
-
-    def _head_weights(
-        self,
-        texts: Float[Tensor, "num_texts embed_dim"],
-        frames: Float[Tensor, "num_videos num_frames embed_dim"],
-    ) -> Float[Tensor, "num_videos num_heads num_texts num_frames"]:
-        queries = self._split_heads(self.q_proj(texts))
-        keys = self._split_heads(self.k_proj(frames))
-        logits = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
-        return logits.softmax(dim=-1)
 
     def _split_heads(
         self, x: Float[Tensor, "*batch length embed_dim"]
@@ -109,14 +84,6 @@ class MeanPooling(Pooling):
         pooled = F.normalize(frame_embeds, dim=-1).mean(dim=1)
         return pooled[:, None].expand(-1, len(text_embeds), -1)
 
-    def frame_weights(
-        self,
-        text_embeds: Float[Tensor, "num_texts embed_dim"],
-        frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
-    ) -> Float[Tensor, "num_videos num_texts num_frames"]:
-        num_videos, num_frames, _ = frame_embeds.shape
-        return frame_embeds.new_full((num_videos, len(text_embeds), num_frames), 1 / num_frames)
-
 
 class TopKPooling(Pooling):
     """The sum of the k L2-normalised frames that are most like the text.
@@ -134,14 +101,6 @@ class TopKPooling(Pooling):
         frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
     ) -> Float[Tensor, "num_videos num_texts embed_dim"]:
         return self._chosen(text_embeds, frame_embeds) @ F.normalize(frame_embeds, dim=-1)
-
-    def frame_weights(
-        self,
-        text_embeds: Float[Tensor, "num_texts embed_dim"],
-        frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
-    ) -> Float[Tensor, "num_videos num_texts num_frames"]:
-        chosen = self._chosen(text_embeds, frame_embeds)
-        return chosen / chosen.sum(dim=-1, keepdim=True)
 
     def _chosen(
         self,
@@ -165,14 +124,9 @@ class SoftmaxPooling(Pooling):
         text_embeds: Float[Tensor, "num_texts embed_dim"],
         frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
     ) -> Float[Tensor, "num_videos num_texts embed_dim"]:
-        return self.frame_weights(text_embeds, frame_embeds) @ F.normalize(frame_embeds, dim=-1)
-
-    def frame_weights(
-        self,
-        text_embeds: Float[Tensor, "num_texts embed_dim"],
-        frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
-    ) -> Float[Tensor, "num_videos num_texts num_frames"]:
-        return (_frame_similarity(text_embeds, frame_embeds) / self.temperature).softmax(dim=-1)
+        similarity = _frame_similarity(text_embeds, frame_embeds)
+        weights = (similarity / self.temperature).softmax(dim=-1)
+        return weights @ F.normalize(frame_embeds, dim=-1)
 
 
 def build_pooling(config: ModelConfig, embed_dim: int) -> Pooling:

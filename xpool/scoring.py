@@ -1,45 +1,149 @@
-"""The similarity of a whole test set."""
+"""The similarity of a whole test set: exact, tiled, without the embedding of any pair."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from xpool.pooling import Pooling
-from xpool.similarity import similarity_matrix
+from xpool.attention_scorer import AttentionScorer
+from xpool.baseline_scorers import FrameWeightScorer, MeanScorer
+from xpool.pooling import (
+    CrossAttentionPooling,
+    MeanPooling,
+    Pooling,
+    SoftmaxPooling,
+    TopKPooling,
+)
+from xpool.scorer import Scorer, Terms, Workspace
 
-TILE_BYTES = 64 * 2**20
-"""Pooled embeddings held at once."""
+TEXTS_PER_TILE = 1024
+VALUES_PER_TILE = 2**22
+"""Numbers in the buffers of a tile, 16 MiB of float32: they stay in a processor's cache."""
 
 
 @torch.no_grad()
 def score_matrix(
     pooling: Pooling,
     text_embeds: Float[Tensor, "num_texts embed_dim"],
-    frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"],
+    videos: Float[Tensor, "num_videos num_frames embed_dim"] | Terms,
+    *,
+    texts_per_tile: int = TEXTS_PER_TILE,
+    videos_per_tile: int | None = None,
 ) -> Float[Tensor, "num_texts num_videos"]:
-    """Cosine similarity of every text with every video as pooled for it, in tiles over both.
+    """Cosine similarity of every text with every video as pooled for it.
 
-    Dropout is off, whatever the pooling's mode. Raises ValueError if a set is empty or the widths
-    differ.
+    The videos are their frames' embeddings, or the terms that `video_terms` made of them. Dropout
+    is off, whatever the pooling's mode, and the arithmetic is float32 at least, also within
+    autocast. Memory beyond the result does not grow with the product of texts and videos. Raises
+    ValueError for an empty set, shapes that do not fit, or embeddings that are not finite.
     """
-    num_texts, embed_dim = text_embeds.shape
-    num_videos = len(frame_embeds)
-    if not num_texts or not num_videos:
-        raise ValueError(f"nothing to score: {num_texts} texts and {num_videos} videos")
-    if frame_embeds.shape[-1] != embed_dim:
-        raise ValueError(f"texts of width {embed_dim}, frames of width {frame_embeds.shape[-1]}")
-    was_training = pooling.training
-    pooling.eval()
-    pairs_per_tile = max(1, TILE_BYTES // (4 * embed_dim))
-    texts_per_tile = min(num_texts, pairs_per_tile)
-    videos_per_tile = max(1, pairs_per_tile // texts_per_tile)
-    scores = text_embeds.new_empty(num_texts, num_videos)
-    for i in range(0, num_texts, texts_per_tile):
-        texts = text_embeds[i : i + texts_per_tile]
-        for j in range(0, num_videos, videos_per_tile):
-            pooled = pooling(texts, frame_embeds[j : j + videos_per_tile])
-            scores[i : i + texts_per_tile, j : j + videos_per_tile] = similarity_matrix(
-                texts, pooled
+    with _full_precision():
+        _check_pair(text_embeds, videos)
+        scorer = _scorer(pooling, text_embeds)
+        texts = scorer.text_terms(text_embeds)
+        dtype = next(iter(texts.tensors.values())).dtype
+        work = Workspace(dtype, text_embeds.device)
+        first = videos[:1] if isinstance(videos, Terms) else scorer.video_terms(videos[:1])
+        values_per_video = scorer.values_per_text(first) * min(texts_per_tile, len(texts))
+        step = videos_per_tile or max(1, VALUES_PER_TILE // values_per_video)
+        scores = text_embeds.new_empty(len(texts), len(videos), dtype=dtype)
+        for j in range(0, len(videos), step):
+            tile = videos[j : j + step]
+            terms = tile.to(dtype) if isinstance(tile, Terms) else scorer.video_terms(tile)
+            for i in range(0, len(texts), texts_per_tile):
+                rows = slice(i, i + texts_per_tile)
+                scores[rows, j : j + step] = scorer.scores(texts[rows], terms, work).T
+        return scores
+
+
+@torch.no_grad()
+def video_terms(
+    pooling: Pooling, frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"]
+) -> Terms:
+    """What scores need of each video, whatever the text: to be computed once and kept.
+
+    `score_matrix` takes them in place of the embeddings, in float16 too. Raises ValueError as it
+    does.
+    """
+    with _full_precision():
+        _check("frame_embeds", frame_embeds, ("num_videos", "num_frames", "embed_dim"))
+        return _scorer(pooling, frame_embeds).video_terms(frame_embeds)
+
+
+@torch.no_grad()
+def attention_weights(
+    pooling: Pooling,
+    text_embeds: Float[Tensor, "num_texts embed_dim"],
+    videos: Float[Tensor, "num_videos num_frames embed_dim"] | Terms,
+    pairs: Int[Tensor, "num_pairs 2"],
+) -> Float[Tensor, "num_pairs num_frames"]:
+    """The share of each frame in each (text, video) pair, rows of indices; a row sums to 1.
+
+    With several heads, the mean over the heads; for `topk`, equal shares of the chosen frames.
+    """
+    with _full_precision():
+        _check_pair(text_embeds, videos)
+        scorer = _scorer(pooling, text_embeds)
+        texts = scorer.text_terms(text_embeds[pairs[:, 0]])
+        chosen = videos[pairs[:, 1]]
+        dtype = next(iter(texts.tensors.values())).dtype
+        terms = chosen.to(dtype) if isinstance(chosen, Terms) else scorer.video_terms(chosen)
+        return scorer.frame_weights(texts, terms)
+
+
+def _scorer(pooling: Pooling, embeds: Tensor) -> Scorer:
+    dtype = torch.promote_types(torch.float32, embeds.dtype)
+    for parameter in pooling.parameters():
+        dtype = torch.promote_types(dtype, parameter.dtype)
+    match pooling:
+        case CrossAttentionPooling():
+            return AttentionScorer(pooling, dtype)
+        case MeanPooling():
+            return MeanScorer(dtype)
+        case TopKPooling() | SoftmaxPooling():
+            return FrameWeightScorer(pooling, dtype)
+    raise TypeError(f"{type(pooling).__name__} has no scorer; write one as in baseline_scorers.py")
+
+
+def _check_pair(text_embeds: Tensor, videos: Tensor | Terms) -> None:
+    _check("text_embeds", text_embeds, ("num_texts", "embed_dim"))
+    if isinstance(videos, Terms):
+        return
+    _check("frame_embeds", videos, ("num_videos", "num_frames", "embed_dim"))
+    if videos.shape[-1] != text_embeds.shape[-1]:
+        raise ValueError(
+            f"text_embeds {list(text_embeds.shape)} and frame_embeds {list(videos.shape)} differ "
+            "in their width, the last axis"
+        )
+
+
+def _check(name: str, embeds: Tensor, axes: tuple[str, ...]) -> None:
+    if embeds.ndim != len(axes) or not embeds.numel():
+        raise ValueError(
+            f"{name} must be [{', '.join(axes)}], none of them 0, not {list(embeds.shape)}"
+        )
+    # a sum is finite only if all that it adds are, but for an overflow; only then look closer
+    if not torch.isfinite(embeds.sum()):
+        rows = (~torch.isfinite(embeds.flatten(1))).any(dim=1).nonzero().flatten().tolist()
+        if rows:
+            kind = axes[0].removeprefix("num_").removesuffix("s")
+            raise ValueError(
+                f"{name} of {len(rows)} {kind}s are not finite, the first of {kind} {rows[0]}"
             )
-    pooling.train(was_training)
-    return scores
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Float32 is float32: neither autocast to bfloat16 nor TF32 within matrix products."""
+    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
