@@ -6,7 +6,7 @@ is the usual rank). A rank counts every competitor that scores as high as the tr
 against the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,45 +31,68 @@ class RetrievalRanks:
 
 
 def retrieval_ranks(
-    scores: Float[np.ndarray, "num_texts num_videos"], video_of_text: Int[np.ndarray, " num_texts"]
+    scores: Float[np.ndarray, "num_texts num_videos"],
+    video_of_text: Int[np.ndarray, " num_texts"],
+    *,
+    v2t_scores: Float[np.ndarray, "num_texts num_videos"] | None = None,
+    text_names: Sequence[str] | None = None,
+    video_names: Sequence[str] | None = None,
 ) -> RetrievalRanks:
     """The ranks of both directions; video_of_text[t] is the column of text t's right video.
 
-    Raises ValueError for scores that are not finite (naming text and video), shapes that do not
-    fit, an index out of range, or a video without a caption.
+    v2t_scores are other scores for that direction, as after-processing makes them. The names say in
+    errors which text or video is meant; without them it is the index. Raises ValueError for scores
+    that are not finite, shapes that do not fit, a text of an unknown video, or a video without one.
     """
     scores, video_of_text = np.asarray(scores), np.asarray(video_of_text)
-    num_texts, num_videos = scores.shape
-    if not num_texts or not num_videos:
-        raise ValueError(f"nothing to rank: {num_texts} texts and {num_videos} videos")
-    if video_of_text.shape != (num_texts,):
-        raise ValueError(f"video_of_text has shape {video_of_text.shape}, not ({num_texts},)")
-    bad = np.argwhere(~np.isfinite(scores))
-    if len(bad):
-        text, video = bad[0]
+    if scores.ndim != 2 or not scores.size:
         raise ValueError(
-            f"{len(bad)} scores are not finite, the first {scores[text, video]} "
-            f"of text {text} with video {video}"
+            f"scores must be [num_texts, num_videos], none of them 0, not {list(scores.shape)}"
         )
-    if video_of_text.min() < 0 or video_of_text.max() >= num_videos:
-        raise ValueError(f"video_of_text must be within 0..{num_videos - 1}")
-    captions_per_video = np.bincount(video_of_text, minlength=num_videos)
-    if not captions_per_video.all():
-        raise ValueError(f"video {int(captions_per_video.argmin())} has no caption")
+    num_texts, num_videos = scores.shape
+    if video_of_text.shape != (num_texts,):
+        raise ValueError(
+            f"video_of_text must be [{num_texts}], a video for each row of scores, "
+            f"not {list(video_of_text.shape)}"
+        )
+    texts, videos = _labels(text_names, num_texts), _labels(video_names, num_videos)
+    unknown = np.flatnonzero((video_of_text < 0) | (video_of_text >= num_videos))
+    if len(unknown):
+        raise ValueError(
+            f"{len(unknown)} texts are of unknown videos, the first text {texts[unknown[0]]} "
+            f"of video {video_of_text[unknown[0]]}, where videos are 0 to {num_videos - 1}"
+        )
+    silent = np.flatnonzero(np.bincount(video_of_text, minlength=num_videos) == 0)
+    if len(silent):
+        raise ValueError(
+            f"{len(silent)} videos have no text, the first of them video {videos[silent[0]]}"
+        )
+    if v2t_scores is None:
+        v2t_scores = scores
+    elif v2t_scores.shape != scores.shape:
+        raise ValueError(f"v2t_scores have shape {v2t_scores.shape}, and scores {scores.shape}")
+    for matrix in (scores, v2t_scores):
+        _check_finite(matrix, texts, videos)
 
     truth = scores[np.arange(num_texts), video_of_text]
     t2v = (scores >= truth[:, None]).sum(axis=1)
-    set_scores = np.full((num_videos, num_videos), -np.inf, dtype=scores.dtype)
-    np.maximum.at(set_scores, video_of_text, scores)  # [caption set, video]
+    by_video = np.argsort(video_of_text, kind="stable")
+    starts = np.searchsorted(video_of_text[by_video], np.arange(num_videos))
+    set_scores = np.maximum.reduceat(v2t_scores[by_video], starts, axis=0)  # [text set, video]
     v2t = (set_scores >= set_scores.diagonal()).sum(axis=0)
     return RetrievalRanks(t2v=t2v, v2t=v2t, video_of_text=video_of_text)
 
 
 def retrieval_metrics(
-    scores: Float[np.ndarray, "num_texts num_videos"], video_of_text: Int[np.ndarray, " num_texts"]
+    scores: Float[np.ndarray, "num_texts num_videos"],
+    video_of_text: Int[np.ndarray, " num_texts"],
+    *,
+    text_names: Sequence[str] | None = None,
+    video_names: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """`t2v/R1` to `v2t/MnR`: recalls in percent, median and mean rank. Raises as the ranks do."""
-    return metrics_of_ranks(retrieval_ranks(scores, video_of_text))
+    ranks = retrieval_ranks(scores, video_of_text, text_names=text_names, video_names=video_names)
+    return metrics_of_ranks(ranks)
 
 
 def metrics_of_ranks(ranks: RetrievalRanks) -> dict[str, float]:
@@ -78,32 +101,6 @@ def metrics_of_ranks(ranks: RetrievalRanks) -> dict[str, float]:
         f"{direction}/{name}": _metric(name)(values)
         for direction, values in (("t2v", ranks.t2v), ("v2t", ranks.v2t))
         for name in METRICS
-    }
-
-
-def bootstrap_intervals(
-    ranks: RetrievalRanks, *, num_resamples: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals of each metric, by the percentiles of resampled test sets.
-
-    Videos are drawn with replacement, each with all its captions, since the captions of a video
-    share its difficulty.
-    """
-    rng = np.random.default_rng(seed)
-    num_videos = len(ranks.v2t)
-    by_video = np.argsort(ranks.video_of_text, kind="stable")
-    counts = np.bincount(ranks.video_of_text, minlength=num_videos)
-    captions_of_video = np.split(by_video, np.cumsum(counts)[:-1])
-    resampled: dict[str, list[float]] = {}
-    for _ in range(num_resamples):
-        videos = rng.integers(num_videos, size=num_videos)
-        texts = np.concatenate([captions_of_video[v] for v in videos])
-        for direction, values in (("t2v", ranks.t2v[texts]), ("v2t", ranks.v2t[videos])):
-            for name in METRICS:
-                resampled.setdefault(f"{direction}/{name}", []).append(_metric(name)(values))
-    return {
-        key: (float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5)))
-        for key, values in resampled.items()
     }
 
 
@@ -126,3 +123,26 @@ def _metric(name: str) -> Callable[[Int[np.ndarray, " num_queries"]], float]:
         return lambda ranks: float(np.mean(ranks))
     k = int(name.removeprefix("R"))
     return lambda ranks: 100.0 * float(np.mean(ranks <= k))
+
+
+def _labels(names: Sequence[str] | None, count: int) -> list[str]:
+    return [str(i) for i in range(count)] if names is None else [repr(name) for name in names]
+
+
+def _check_finite(
+    scores: Float[np.ndarray, "num_texts num_videos"], texts: list[str], videos: list[str]
+) -> None:
+    bad = ~np.isfinite(scores)
+    if not bad.any():
+        return
+    row, column = np.argwhere(bad)[0]
+    message = (
+        f"{bad.sum()} of {bad.size} scores are not finite, the first {scores[row, column]} "
+        f"of text {texts[row]} with video {videos[column]}"
+    )
+    whole_rows, whole_columns = bad.all(axis=1).nonzero()[0], bad.all(axis=0).nonzero()[0]
+    if len(whole_rows) and len(videos) > 1:
+        message += f"; all scores of text {texts[whole_rows[0]]} (row {whole_rows[0]})"
+    if len(whole_columns) and len(texts) > 1:
+        message += f"; all scores of video {videos[whole_columns[0]]} (column {whole_columns[0]})"
+    raise ValueError(message)

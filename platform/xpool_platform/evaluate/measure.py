@@ -1,7 +1,7 @@
 """From a split's embeddings to its metrics."""
 
+from xpool.bootstrap import bootstrap_intervals
 from xpool.metrics import (
-    bootstrap_intervals,
     chance_metrics,
     metrics_of_ranks,
     retrieval_ranks,

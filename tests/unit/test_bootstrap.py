@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xpool.bootstrap import bootstrap_intervals, paired_bootstrap
+from xpool.metrics import RetrievalRanks, metrics_of_ranks, retrieval_ranks
+
+
+def test_intervals_hold_the_metric_and_shrink_with_more_videos():
+    rng = np.random.default_rng(1)
+    widths = []
+    for num_videos in (50, 800):
+        scores = rng.random((num_videos, num_videos)) + 0.4 * np.eye(num_videos)
+        ranks = retrieval_ranks(scores, np.arange(num_videos))
+        metrics = metrics_of_ranks(ranks)
+        intervals = bootstrap_intervals(ranks, num_resamples=200)
+        assert intervals.keys() == metrics.keys()
+        low, high = intervals["t2v/R10"]
+        assert low <= metrics["t2v/R10"] <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+    assert bootstrap_intervals(ranks, num_resamples=200) == intervals
+
+
+@settings(deadline=None, max_examples=50)
+@given(num_videos=st.integers(1, 9), extra=st.integers(0, 15), seed=st.integers(0, 2**31))
+def test_intervals_are_those_of_test_sets_drawn_one_by_one(num_videos, extra, seed):
+    rng = np.random.default_rng(seed)
+    video_of_text = rng.permutation(
+        np.concatenate([np.arange(num_videos), rng.integers(num_videos, size=extra)])
+    )
+    ranks = retrieval_ranks(rng.random((len(video_of_text), num_videos)), video_of_text)
+    draws = np.random.default_rng(7)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(20):
+        videos = draws.integers(num_videos, size=num_videos)
+        texts = np.concatenate([np.flatnonzero(video_of_text == v) for v in videos])
+        # only the ranks of this test set count, so what is whose does not matter
+        values = RetrievalRanks(
+            t2v=ranks.t2v[texts], v2t=ranks.v2t[videos], video_of_text=np.zeros(len(texts), int)
+        )
+        for key, value in metrics_of_ranks(values).items():
+            drawn.setdefault(key, []).append(value)
+    for key, interval in bootstrap_intervals(ranks, num_resamples=20, seed=7).items():
+        assert interval == pytest.approx(tuple(np.percentile(drawn[key], [2.5, 97.5]))), key
+
+
+def ranks_of(strength, noise, num_videos=300):
+    scores = noise + strength * np.eye(num_videos)
+    return retrieval_ranks(scores, np.arange(num_videos))
+
+
+def test_a_run_does_not_differ_from_itself():
+    ranks = ranks_of(0.5, np.random.default_rng(0).random((300, 300)))
+    for paired in paired_bootstrap(ranks, ranks, num_resamples=200).values():
+        assert (paired.difference, paired.low, paired.high, paired.p_value) == (0, 0, 0, 1)
+
+
+def test_pairing_finds_what_separate_intervals_cannot():
+    noise = np.random.default_rng(1).random((300, 300))
+    weaker, stronger = ranks_of(0.60, noise), ranks_of(0.64, noise)
+    for direction in ("t2v", "v2t"):
+        key = f"{direction}/R1"
+        low = bootstrap_intervals(stronger)[key][0]
+        assert low < bootstrap_intervals(weaker)[key][1]  # they overlap
+        paired = paired_bootstrap(stronger, weaker, num_resamples=1000)[key]
+        assert 0 < paired.low <= paired.difference <= paired.high
+        assert paired.p_value < 0.01
+        opposite = paired_bootstrap(weaker, stronger, num_resamples=1000)[key]
+        assert opposite.difference == -paired.difference
+        assert opposite.p_value == paired.p_value
+
+
+def test_equal_runs_are_told_apart_as_rarely_as_the_test_says():
+    rng = np.random.default_rng(2)
+    p_values = [
+        paired_bootstrap(
+            ranks_of(0.6, rng.random((80, 80)), 80),
+            ranks_of(0.6, rng.random((80, 80)), 80),
+            num_resamples=200,
+        )["t2v/MnR"].p_value
+        for _ in range(200)
+    ]
+    assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.1
+
+
+def test_runs_over_other_queries_do_not_compare():
+    noise = np.random.default_rng(3).random((300, 300))
+    with pytest.raises(ValueError, match="300 texts of 300 videos, and 80 of 80"):
+        paired_bootstrap(ranks_of(1, noise), ranks_of(1, noise[:80, :80], 80))
