@@ -9,7 +9,6 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from xpool.clip import build_clip
-from xpool.clip_names import clip_image_size
 from xpool.config import LossConfig, ModelConfig
 from xpool.optim import MAX_LOGIT_SCALE
 from xpool.pooling import build_pooling
@@ -26,7 +25,8 @@ class XPool(nn.Module):
         super().__init__()
         preprocess = open_clip.get_model_preprocess_cfg(clip)
         self.clip: Any = clip
-        self.image_size = clip_image_size(config)
+        size = preprocess["size"]
+        self.image_size: int = size if isinstance(size, int) else size[0]
         self.image_mean = tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN))
         self.image_std = tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD))
         self.embed_dim: int = _embed_dim(clip, self.image_size)

@@ -1,19 +1,13 @@
 """Wall time of the main job, from nothing and with the corpus made: [BENCH_RUNS=3] make bench."""
 
 import os
-import platform
 import shutil
 import statistics
 
 from conftest import train
+from machine import machine_name
 
 NUM_RUNS = int(os.environ.get("BENCH_RUNS", "3"))
-
-
-def cpu_name() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def test_main_job(tmp_path, capsys):
@@ -26,7 +20,7 @@ def test_main_job(tmp_path, capsys):
             times.append(done.seconds)
         shutil.rmtree(output)
     with capsys.disabled():
-        print(f"\nmain job on {os.cpu_count()} x {cpu_name()}, start of Ray included")
+        print(f"\nmain job on {machine_name()}, start of Ray included")
         for kind, times in seconds.items():
             listed = ", ".join(f"{value:.0f}" for value in times)
             print(f"  {kind}: median {statistics.median(times):.0f} s of {listed}")

@@ -1,0 +1,49 @@
+"""The machine that figures were taken on, and how they were taken."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+
+def machine_name() -> str:
+    """Cores, processor and GPU."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{os.cpu_count()} x {names[0] if names else platform.processor()}, {gpu}"
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall time, of the device too."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def listed(seconds: Sequence[float]) -> str:
+    """Median and all that it is the median of."""
+    return f"{statistics.median(seconds):7.3f} s of {', '.join(f'{s:.3f}' for s in seconds)}"
+
+
+def peak_bytes_of(work: Callable[[], object]) -> int:
+    """How far this process grows while it works, at most; to be asked of a fresh process."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _status_bytes("VmRSS")
+    result = work()
+    grown = _status_bytes("VmHWM") - before
+    del result
+    return grown
+
+
+def _status_bytes(name: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"this system does not tell {name}")
