@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from xpool_platform.evaluate.report import RetrievalReport
+from xpool_platform.report import RetrievalReport
 
 SECONDS_BETWEEN_LINES = 5.0
 

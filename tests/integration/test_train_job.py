@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, SMALL_SHAPES, copy_checkout, environment, make_environment, train
 from mlflow.tracking import MlflowClient
 
+from xpool_platform.checkpoint import load_checkpoint
 from xpool_platform.config_io import flatten
-from xpool_platform.train.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.ray
 

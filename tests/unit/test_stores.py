@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from xpool.model import build_model
-from xpool_platform.data.frame_cache import frames_path, num_frames, read_frames, write_frames
-from xpool_platform.data.video import DecodedVideo, FrameSettings
-from xpool_platform.experiments import shapes
-from xpool_platform.train.checkpoint import (
+from xpool_platform.checkpoint import (
     CheckpointKeeper,
     CheckpointState,
     load_checkpoint,
     save_checkpoint,
 )
+from xpool_platform.data.frame_cache import frames_path, num_frames, read_frames, write_frames
+from xpool_platform.data.video import DecodedVideo, FrameSettings
+from xpool_platform.experiments import shapes
 
 SETTINGS = FrameSettings(decoder="pyav", frames_per_second=3.0, min_frames=12, short_side=48)
 

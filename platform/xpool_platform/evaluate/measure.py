@@ -9,7 +9,7 @@ from xpool.metrics import (
 from xpool.pooling import Pooling
 from xpool.scoring import score_matrix
 from xpool_platform.evaluate.encode import SplitEmbeds
-from xpool_platform.evaluate.report import RetrievalReport
+from xpool_platform.report import RetrievalReport
 
 
 def split_metrics(pooling: Pooling, embeds: SplitEmbeds) -> dict[str, float]:

@@ -3,14 +3,14 @@
 import pyarrow as pa
 
 from xpool.pooling import Pooling
+from xpool_platform.checkpoint import CONFIG, STATE, WEIGHTS, CheckpointKeeper
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.evaluate.attention import caption_attention
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.measure import retrieval_report
-from xpool_platform.evaluate.report import RetrievalReport
+from xpool_platform.report import RetrievalReport
 from xpool_platform.tracking.figures import attention_figure
 from xpool_platform.tracking.tracker import Tracker
-from xpool_platform.train.checkpoint import CONFIG, STATE, WEIGHTS, CheckpointKeeper
 
 
 def record_final_report(

@@ -17,14 +17,14 @@ from torch import Tensor
 from xpool.clip import Tokenizer, build_tokenizer
 from xpool.model import XPool, build_model
 from xpool.optim import build_optimizer, build_schedule
+from xpool_platform.checkpoint import CheckpointKeeper, CheckpointState, load_checkpoint
 from xpool_platform.data.batches import WorkerBatch, worker_batches
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
 from xpool_platform.evaluate.measure import split_metrics
-from xpool_platform.evaluate.report import RetrievalReport
 from xpool_platform.progress import TrainingProgress
+from xpool_platform.report import RetrievalReport
 from xpool_platform.tracking.tracker import Tracker
-from xpool_platform.train.checkpoint import CheckpointKeeper, CheckpointState, load_checkpoint
 from xpool_platform.train.collectives import gather_rows, sum_gradients
 from xpool_platform.train.job import TrainingJob
 from xpool_platform.train.step import global_batch_loss

@@ -1,0 +1,120 @@
+"""The start and the end of a run's record, the same for every job."""
+
+import importlib
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.config_io import flatten, write_config
+from xpool_platform.errors import UserError, user_error_within
+from xpool_platform.tracking.tracker import RunStatus, Tracker
+
+if TYPE_CHECKING:
+    from xpool_platform.tracking.mlflow_tracker import MlflowStore
+
+
+def new_run_dir(config: ExperimentConfig, parent: Path, kind: str = "") -> Path:
+    """The folder of a new run, not made yet; its name is the run's.
+
+    Raises UserError if the name is used.
+    """
+    parts = (config.name, config.model.pooling, kind, f"{datetime.now():%Y%m%d-%H%M%S}")
+    name = config.run_name or "-".join(filter(None, parts))
+    if (parent / name).exists():
+        raise UserError(
+            f"run_name {name!r} is used already, in {parent / name}; choose another --run-name "
+            "or leave it out"
+        )
+    return parent / name
+
+
+def open_store(
+    config: ExperimentConfig, output_dir: Path, *, then_import: str
+) -> "Future[MlflowStore]":
+    """MLflow's store, opened beside Ray's start: both take seconds.
+
+    The same thread imports the module that is needed next, since torch takes seconds too.
+    """
+
+    def opened() -> "MlflowStore":
+        from xpool_platform.tracking.mlflow_tracker import MlflowStore  # noqa: PLC0415
+
+        store = MlflowStore(
+            config.tracking.uri or f"sqlite:///{output_dir / 'mlflow.db'}",
+            config.tracking.experiment or config.name,
+            output_dir / "mlartifacts",
+        )
+        importlib.import_module(then_import)
+        return store
+
+    pool = ThreadPoolExecutor(1)
+    opening = pool.submit(opened)
+    pool.shutdown(wait=False)
+    return opening
+
+
+@contextmanager
+def run_ended(tracker: Tracker) -> Iterator[None]:
+    """End the run as FINISHED, FAILED or KILLED; raise the user's part of an error as UserError."""
+    status: RunStatus = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except Exception as error:
+        user_error = user_error_within(error)
+        if user_error is None:
+            raise
+        raise user_error from None
+    finally:
+        tracker.finish(status)
+
+
+def record_start(tracker: Tracker, config: ExperimentConfig, run_dir: Path) -> None:
+    """What is run, and where."""
+    path = run_dir / "config.json"
+    write_config(config, path)
+    tracker.log_params(flatten(config))
+    tracker.log_artifact(path)
+    cluster = ray.cluster_resources()
+    tags = {
+        "experiment": config.name,
+        "pooling": config.model.pooling,
+        "command": shlex.join(sys.argv),
+        "ray.version": ray.__version__,
+        "cluster.nodes": str(sum(node["Alive"] for node in ray.nodes())),
+        "cluster.cpus": f"{cluster.get('CPU', 0):g}",
+        "cluster.gpus": f"{cluster.get('GPU', 0):g}",
+        "run_dir": str(run_dir),
+    }
+    tracker.set_tags(tags | _git_tags())
+
+
+def _git_tags() -> dict[str, str]:
+    git = shutil.which("git")
+    if git is None:
+        return {}
+
+    def ask(*arguments: str) -> str | None:
+        folder = Path(__file__).parent
+        done = subprocess.run(
+            [git, *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    return {"git.commit": commit, "git.clean": str(not ask("status", "--porcelain")).lower()}
