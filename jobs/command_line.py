@@ -8,32 +8,46 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import tyro
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten
 from xpool_platform.errors import UserError
-from xpool_platform.experiments import EXPERIMENTS, experiment
+from xpool_platform.experiments import EXPERIMENTS
+
+Config = TypeVar("Config", bound=ExperimentConfig)
 
 
-def parse(description: str, arguments: list[str], default_experiment: str) -> ExperimentConfig:
-    """The config that the command line asks for. Raises UserError for what is wrong in it."""
-    name = default_experiment
+def split_name(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The name that the command line begins with, if it does, and the options after it."""
     if arguments and not arguments[0].startswith("-"):
-        name, *arguments = arguments
-    default = experiment(name)
+        return arguments[0], arguments[1:]
+    return None, arguments
+
+
+def option_value(arguments: list[str], option: str) -> str | None:
+    """The value that the command line gives an option, before it is parsed."""
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == option:
+            return value if equals else next(iter(arguments[i + 1 :]), None)
+    return None
+
+
+def parse(description: str, arguments: list[str], default: Config) -> Config:
+    """The config that the options ask for. Raises UserError for what is wrong in them."""
     _check_options(default, arguments)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                ExperimentConfig,
+                type(default),
                 args=arguments,
                 default=default,
                 description=f"{description}\n\nExperiments: {', '.join(EXPERIMENTS)}. The "
-                f"defaults below are those of {name}.",
+                f"defaults below are those of {default.name}.",
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as stop:

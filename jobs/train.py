@@ -3,12 +3,14 @@
 import sys
 
 import source_roots  # first: it puts the packages below on the path
-from command_line import parse, run_job
+from command_line import parse, run_job, split_name
+from xpool_platform.experiments import experiment
 
 
 def main() -> None:
     """Parse, train, print the table."""
-    config = parse(__doc__ or "", sys.argv[1:], default_experiment="shapes")
+    name, options = split_name(sys.argv[1:])
+    config = parse(__doc__ or "", options, experiment(name or "shapes"))
     # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
     from xpool_platform.console import Console  # noqa: PLC0415
     from xpool_platform.tracking.where import how_to_open  # noqa: PLC0415

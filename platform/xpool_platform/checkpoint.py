@@ -1,29 +1,21 @@
 """Checkpoints: a folder with the weights, the config and what was reached; whole or not there."""
 
-import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
 from xpool.model import XPool, build_model
+from xpool_platform.checkpoint_files import (
+    CONFIG,
+    WEIGHTS,
+    CheckpointState,
+    read_state,
+    write_state,
+)
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import read_config, write_config
-
-WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointState:
-    """When a checkpoint was taken and how good it was."""
-
-    step: int
-    """Optimiser steps done."""
-
-    score: float
-    """t2v R@1 on the split of train.select_on, in percent."""
 
 
 def save_checkpoint(
@@ -36,7 +28,7 @@ def save_checkpoint(
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, temporary / WEIGHTS)
         write_config(config, temporary / CONFIG)
-        (temporary / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
+        write_state(temporary, state)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -47,8 +39,7 @@ def load_checkpoint(folder: Path) -> tuple[XPool, ExperimentConfig, CheckpointSt
     config = read_config(folder / CONFIG)
     model = build_model(config.model, config.loss, load_pretrained=False)
     model.load_state_dict(load_file(folder / WEIGHTS))
-    state = CheckpointState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
-    return model.eval(), config, state
+    return model.eval(), config, read_state(folder)
 
 
 class CheckpointKeeper:

@@ -54,11 +54,19 @@ class ShapesConfig:
 class DataConfig:
     """Where videos and captions come from and how they are decoded."""
 
-    source: Literal["shapes", "folder"] = "folder"
-    """`shapes` makes its own videos; `folder` reads captions.csv and the videos beside it."""
+    source: Literal["shapes", "folder", "msrvtt", "msvd", "lsmdc"] = "folder"
+    """`shapes` makes its own videos; `folder` reads captions.csv and the videos beside it; the
+    others read the published annotation files of these benchmarks."""
 
     root: str = ""
-    """For `folder`: the folder that holds captions.csv (video,caption[,split][,start_s,end_s])."""
+    """For `folder`: the folder that holds captions.csv (video,caption[,split][,start_s,end_s]);
+    for a benchmark: the folder below which its videos lie."""
+
+    annotations: str = ""
+    """For a benchmark: the folder of its annotation files; empty: data.root."""
+
+    msrvtt_train: Literal["9k", "7k"] = "9k"
+    """Training list of MSR-VTT: 9,000 or 7,010 videos; both are tested on 1k-A."""
 
     shapes: ShapesConfig = field(default_factory=ShapesConfig)
     """The corpus of the source `shapes`."""
@@ -132,6 +140,9 @@ class TrainConfig:
     evals_per_run: int = 10
     """Evaluations for selection, evenly spaced, the last at the end."""
 
+    select_mean_of: int = 1
+    """Evaluations whose mean t2v R@1 decides, the newest among them; the paper's code takes 5."""
+
     select_on: Split = "val"
     """The split whose t2v R@1 chooses the best checkpoint; `test` is the paper's way, and said."""
 
@@ -140,6 +151,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least("train", self, 1, "num_workers", "batch_size", "num_epochs", "evals_per_run")
+        _at_least("train", self, 1, "select_mean_of")
         _at_least("train", self, 0, "seed")
         if self.num_steps is not None:
             _at_least("train", self, 1, "num_steps")
@@ -167,6 +179,9 @@ class EvalConfig:
 
     num_figures: int = 4
     """Captions whose attention over their video's frames is drawn."""
+
+    allow_missing: bool = False
+    """Whether to report on a split of which some videos cannot be decoded, and say how many."""
 
     def __post_init__(self) -> None:
         _at_least("eval", self, 1, "batch_size", "num_resamples")
@@ -220,3 +235,28 @@ class ExperimentConfig:
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """The record of the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig(ExperimentConfig):
+    """What is evaluated, on the data and the split of an experiment."""
+
+    checkpoint: str = ""
+    """A run's name or folder (its best checkpoint), a checkpoint's folder, or a .pth file of
+    X-Pool's authors; empty: the pretrained towers as they are."""
+
+    against: str = ""
+    """Another run or evaluation to test the difference against: a name, folder or ranks.parquet."""
+
+    num_bank_captions: int = 5000
+    """Training captions in the query bank of QB-Norm, drawn with train.seed; 0 leaves it out."""
+
+    save_scores: bool = False
+    """Whether to keep the whole score matrix, as scores.npy."""
+
+    into_training_run: bool = False
+    """Whether to record in the training run of the checkpoint rather than in a run of its own."""
+
+    def __post_init__(self) -> None:
+        if self.num_bank_captions < 0:
+            raise ValueError(f"num_bank_captions must be at least 0, not {self.num_bank_captions}")

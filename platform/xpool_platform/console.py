@@ -1,7 +1,7 @@
 """What a person sees: progress as bars on a terminal and as a few lines in a log, then a table."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -16,12 +16,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from xpool.bootstrap import PairedDifference
 from xpool_platform.report import RetrievalReport
 
 SECONDS_BETWEEN_LINES = 5.0
 
 COLUMNS = ("R1", "R5", "R10", "MdR", "MnR")
 TITLES = {"R1": "R@1", "R5": "R@5", "R10": "R@10"}
+DIRECTIONS = (("t2v", "text to video"), ("v2t", "video to text"))
+METHODS = (("dual_softmax", "dual softmax"), ("qb_norm", "QB-Norm"))
 
 
 class Stage(Protocol):
@@ -56,9 +59,11 @@ class Console:
             yield _Lines(self, name)
 
     def table(self, report: RetrievalReport, caption: str) -> None:
-        """The metrics of both directions with 95 % intervals, beside chance."""
+        """The metrics of both directions with 95 % intervals, beside chance and after-processed."""
+        missing = f", {report.num_missing} more missing" if report.num_missing else ""
         table = Table(
-            title=f"{report.split}: {report.num_captions} captions, {report.num_videos} videos",
+            title=f"{report.split}: {report.num_captions} captions, "
+            f"{report.num_videos} videos{missing}",
             caption=caption,
             title_justify="left",
             caption_justify="left",
@@ -66,20 +71,50 @@ class Console:
         table.add_column("")
         for name in COLUMNS:
             table.add_column(TITLES.get(name, name), justify="right")
-        for direction, words in (("t2v", "text to video"), ("v2t", "video to text")):
+        for direction, words in DIRECTIONS:
             keys = [f"{direction}/{name}" for name in COLUMNS]
-            table.add_row(
-                words,
-                *(
-                    f"{report.metrics[key]:.1f}\n[dim]{report.intervals[key][0]:.1f}–"
-                    f"{report.intervals[key][1]:.1f}[/dim]"
-                    for key in keys
-                ),
-            )
+            table.add_row(words, *_cells(keys, report.metrics, report.intervals))
+            for method, its_name in METHODS:
+                own = [f"{method}/{key}" for key in keys]
+                if own[0] in report.processed_metrics:
+                    cells = _cells(own, report.processed_metrics, report.processed_intervals)
+                    table.add_row(f"  {its_name}", *cells)
             table.add_row(
                 "[dim]  chance[/dim]", *(f"[dim]{report.chance[key]:.1f}[/dim]" for key in keys)
             )
         self._rich.print(table)
+
+    def differences(self, differences: Mapping[str, PairedDifference], other: str) -> None:
+        """This run minus another on the same queries."""
+        table = Table(
+            title=f"difference to {other}",
+            caption="95 % paired bootstrap intervals and two-sided p-values",
+            title_justify="left",
+            caption_justify="left",
+        )
+        table.add_column("")
+        for name in COLUMNS:
+            table.add_column(TITLES.get(name, name), justify="right")
+        for direction, words in DIRECTIONS:
+            cells = []
+            for name in COLUMNS:
+                found = differences[f"{direction}/{name}"]
+                cells.append(
+                    f"{found.difference:+.1f}\n[dim]{found.low:+.1f} to {found.high:+.1f}[/dim]\n"
+                    f"[dim]p = {found.p_value:.2g}[/dim]"
+                )
+            table.add_row(words, *cells)
+        self._rich.print(table)
+
+
+def _cells(
+    keys: list[str], metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+) -> list[str]:
+    """A metric and under it its interval."""
+    return [
+        f"{metrics[key]:.1f}\n[dim]{intervals[key][0]:.1f}–{intervals[key][1]:.1f}[/dim]"
+        for key in keys
+    ]
 
 
 class _Lines:

@@ -1,44 +1,44 @@
 """Checks that take seconds and save hours: before anything is made, decoded or trained."""
 
-import os
 import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import ray
 
 from xpool.clip_names import check_clip_name
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
+from xpool_platform.output_dir import default_output_dir
+
+Config = TypeVar("Config", bound=ExperimentConfig)
 
 MIN_FREE_BYTES = 500 * 2**20
 """What a run of the smallest experiment may write: corpus, frames, checkpoints, Ray's files."""
 
 
-def default_output_dir() -> Path:
-    """XPOOL_OUTPUT_DIR; else `outputs` here, or at home where here is a job's throw-away copy."""
-    chosen = os.environ.get("XPOOL_OUTPUT_DIR")
-    if chosen:
-        return Path(chosen)
-    if "runtime_resources" in Path.cwd().parts:
-        return Path.home() / "xpool-outputs"
-    return Path("outputs")
-
-
-def with_absolute_paths(config: ExperimentConfig) -> ExperimentConfig:
+def with_absolute_paths(config: Config) -> Config:
     """The config with its paths taken from this folder: workers run in others."""
     pretrained = config.model.clip_pretrained
     if pretrained and Path(pretrained).expanduser().is_file():
         pretrained = str(Path(pretrained).expanduser().absolute())
     output_dir = Path(config.output_dir) if config.output_dir else default_output_dir()
-    root = config.data.root
     return replace(
         config,
         output_dir=str(output_dir.expanduser().absolute()),
-        data=replace(config.data, root=str(Path(root).expanduser().absolute()) if root else ""),
+        data=replace(
+            config.data,
+            root=_absolute(config.data.root),
+            annotations=_absolute(config.data.annotations),
+        ),
         model=replace(config.model, clip_pretrained=pretrained),
     )
+
+
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().absolute()) if folder else ""
 
 
 def prepare_output_dir(config: ExperimentConfig) -> Path:

@@ -16,3 +16,19 @@ class RetrievalReport:
 
     chance: dict[str, float]
     """What a random order reaches."""
+
+    processed_metrics: dict[str, float]
+    """The same after dual softmax and QB-Norm, as `dual_softmax/t2v/R1` and `qb_norm/t2v/R1`."""
+
+    processed_intervals: dict[str, tuple[float, float]]
+    """Their 95 % bootstrap intervals."""
+
+    num_missing: int = 0
+    """Videos of the split that could not be decoded and are not in these figures."""
+
+    def flat_metrics(self) -> dict[str, float]:
+        """All of them with the ends of their intervals, as `KEY`, `KEY_low`, `KEY_high`."""
+        flat = self.metrics | self.processed_metrics
+        for key, (low, high) in (self.intervals | self.processed_intervals).items():
+            flat |= {f"{key}_low": low, f"{key}_high": high}
+        return flat

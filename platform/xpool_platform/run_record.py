@@ -64,8 +64,11 @@ def open_store(
 
 
 @contextmanager
-def run_ended(tracker: Tracker) -> Iterator[None]:
-    """End the run as FINISHED, FAILED or KILLED; raise the user's part of an error as UserError."""
+def run_ended(tracker: Tracker, *, was_ended: bool = False) -> Iterator[None]:
+    """End the run as FINISHED, FAILED or KILLED; raise the user's part of an error as UserError.
+
+    A run that had ended before and is only added to keeps its end.
+    """
     status: RunStatus = "FAILED"
     try:
         yield
@@ -79,7 +82,10 @@ def run_ended(tracker: Tracker) -> Iterator[None]:
             raise
         raise user_error from None
     finally:
-        tracker.finish(status)
+        if was_ended:
+            tracker.flush()
+        else:
+            tracker.finish(status)
 
 
 def record_start(tracker: Tracker, config: ExperimentConfig, run_dir: Path) -> None:

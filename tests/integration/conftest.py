@@ -49,11 +49,15 @@ def make_environment(folder: Path) -> Path:
 
 
 def start_job(
-    *arguments: str, root: Path = ROOT, python: Path = Path(sys.executable), **changes: str
+    *arguments: str,
+    root: Path = ROOT,
+    python: Path = Path(sys.executable),
+    script: str = "jobs/train.py",
+    **changes: str,
 ):
-    """jobs/train.py as a process."""
+    """A job as a process."""
     return subprocess.Popen(
-        [python, "jobs/train.py", *arguments],
+        [python, script, *arguments],
         cwd=root,
         env=environment(**changes),
         stdin=subprocess.DEVNULL,
@@ -79,6 +83,11 @@ def finish(process: subprocess.Popen, timeout_s: float = 300) -> Done:
 def train(*arguments: str, timeout_s: float = 300, **options) -> Done:
     """Run jobs/train.py to its end."""
     return finish(start_job(*arguments, **options), timeout_s)
+
+
+def evaluate(*arguments: str, timeout_s: float = 300, **options) -> Done:
+    """Run jobs/evaluate.py to its end."""
+    return finish(start_job(*arguments, script="jobs/evaluate.py", **options), timeout_s)
 
 
 def processes_of(marker: str) -> list[psutil.Process]:

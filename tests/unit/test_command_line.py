@@ -1,13 +1,14 @@
 import pytest
 
-from command_line import parse
+from command_line import option_value, parse, split_name
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
-from xpool_platform.experiments import clips, shapes
+from xpool_platform.experiments import clips, experiment, shapes
 
 
 def config_of(*arguments: str) -> ExperimentConfig:
-    return parse("Train.", list(arguments), default_experiment="shapes")
+    name, options = split_name(list(arguments))
+    return parse("Train.", options, experiment(name or "shapes"))
 
 
 def test_the_default_experiment():
@@ -69,3 +70,10 @@ def test_help_describes_the_fields(capsys):
         "shapes, clips, videos",
     ):
         assert words in text
+
+
+def test_a_value_can_be_asked_for_before_parsing():
+    for arguments in (["--run_name", "a"], ["--x", "1", "--run-name=a"], ["--run-name", "a", "b"]):
+        assert option_value(arguments, "--run-name") == "a"
+    assert option_value(["--run-name"], "--run-name") is None
+    assert option_value(["--run"], "--run-name") is None

@@ -6,6 +6,7 @@ from xpool.config import LossConfig, ModelConfig, OptimConfig
 from xpool_platform.config import (
     DataConfig,
     EvalConfig,
+    EvaluationConfig,
     ExperimentConfig,
     ShapesConfig,
     TrainConfig,
@@ -43,6 +44,29 @@ def test_an_unknown_experiment_is_named_with_the_nearest():
 
 
 @pytest.mark.parametrize(
+    ("name", "dropout", "pooling_lr"),
+    [
+        ("msrvtt_9k", 0.3, 3e-5),
+        ("msrvtt_7k", 0.4, 1e-5),
+        ("msvd", 0.4, 1e-5),
+        ("lsmdc", 0.3, 1e-5),
+    ],
+)
+def test_the_recipe_of_the_paper_and_its_honest_variant(name, dropout, pooling_lr):
+    config, honest = experiment(name), experiment(f"{name}_val")
+    assert (config.name, honest.name) == (name, f"{name}_val")
+    assert (config.model.clip_name, config.model.clip_pretrained) == ("ViT-B-32", "openai")
+    assert (config.model.dropout, config.optim.pooling_lr) == (dropout, pooling_lr)
+    assert (config.optim.clip_lr, config.optim.weight_decay, config.optim.eps) == (1e-6, 0.2, 1e-6)
+    assert (config.data.num_frames, config.train.batch_size) == (12, 32)
+    assert (config.train.num_epochs, config.train.evals_per_run) == (5, 50)
+    assert (config.train.select_on, config.train.select_mean_of) == ("test", 5)
+    assert (honest.train.select_on, honest.train.select_mean_of) == ("val", 1)
+    assert (honest.model, honest.optim) == (config.model, config.optim)
+    assert (honest.data.val_fraction > 0) == name.startswith("msrvtt")
+
+
+@pytest.mark.parametrize(
     ("kind", "field", "value"),
     [
         (ModelConfig, "num_heads", 0),
@@ -62,6 +86,8 @@ def test_an_unknown_experiment_is_named_with_the_nearest():
         (TrainConfig, "batch_size", 0),
         (TrainConfig, "num_workers", 33),
         (TrainConfig, "num_steps", 0),
+        (TrainConfig, "select_mean_of", 0),
+        (EvaluationConfig, "num_bank_captions", -1),
         (TrainConfig, "cpus_per_worker", 0.0),
         (EvalConfig, "num_resamples", 0),
         (OptimConfig, "clip_lr", float("nan")),

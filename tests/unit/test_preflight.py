@@ -6,8 +6,8 @@ import pytest
 from xpool.config import ModelConfig
 from xpool_platform.errors import UserError, user_error_within
 from xpool_platform.experiments import clips
+from xpool_platform.output_dir import default_output_dir
 from xpool_platform.preflight import (
-    default_output_dir,
     prepare_output_dir,
     with_absolute_paths,
 )

@@ -9,10 +9,10 @@ import torch
 from xpool.model import build_model
 from xpool_platform.checkpoint import (
     CheckpointKeeper,
-    CheckpointState,
     load_checkpoint,
     save_checkpoint,
 )
+from xpool_platform.checkpoint_files import CheckpointState
 from xpool_platform.data.frame_cache import frames_path, num_frames, read_frames, write_frames
 from xpool_platform.data.video import DecodedVideo, FrameSettings
 from xpool_platform.experiments import shapes

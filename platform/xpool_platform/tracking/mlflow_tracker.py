@@ -66,6 +66,17 @@ class MlflowStore:
             run = self._client.create_run(self._experiment_id, run_name=name)
         return MlflowTracker(self.uri, run.info.run_id)
 
+    def open_run(self, run_id: str) -> "MlflowTracker":
+        """A run that is there already, to add to. Raises UserError if it is not."""
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            raise UserError(
+                f"MLflow at {self.uri} has no run {run_id}, that of the checkpoint's training; set "
+                "--tracking.uri to where it was recorded, or leave --into-training-run out"
+            ) from error
+        return MlflowTracker(self.uri, run_id)
+
 
 @contextmanager
 def _as_user_error(uri: str) -> Iterator[None]:

@@ -1,44 +1,62 @@
 """What rank 0 records when training is over: the report, figures, checkpoints."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 import pyarrow as pa
 
-from xpool.pooling import Pooling
-from xpool_platform.checkpoint import CONFIG, STATE, WEIGHTS, CheckpointKeeper
-from xpool_platform.config import ExperimentConfig
+from xpool.model import XPool
+from xpool_platform.checkpoint import CheckpointKeeper
+from xpool_platform.checkpoint_files import CONFIG, STATE, WEIGHTS
 from xpool_platform.evaluate.attention import caption_attention
 from xpool_platform.evaluate.encode import SplitEmbeds
-from xpool_platform.evaluate.measure import retrieval_report
+from xpool_platform.evaluate.measure import measure_split
+from xpool_platform.evaluate.result_files import ranks_table, write_results
 from xpool_platform.report import RetrievalReport
 from xpool_platform.tracking.figures import attention_figure
 from xpool_platform.tracking.tracker import Tracker
+from xpool_platform.train.job import TrainingJob
 
 
 def record_final_report(
     *,
-    config: ExperimentConfig,
-    pooling: Pooling,
+    job: TrainingJob,
+    model: XPool,
     videos: pa.Table,
     embeds: SplitEmbeds,
     keeper: CheckpointKeeper,
     tracker: Tracker,
-    step: int,
 ) -> RetrievalReport:
-    """Report on the best checkpoint, whose embeddings these are, and log all that belongs to it.
+    """Report on the best checkpoint, which the model is, and log all that belongs to it.
 
-    `step` is the last of the training, so that MLflow shows these metrics as the run's latest.
+    The metrics are those of the training's last step, so that MLflow shows them as its latest.
     """
     assert keeper.best is not None
-    split = config.eval.split
-    report = retrieval_report(split, pooling, embeds, num_resamples=config.eval.num_resamples)
-    metrics = {f"{split}/{key}": value for key, value in report.metrics.items()}
-    for key, (low, high) in report.intervals.items():
-        metrics |= {f"{split}/{key}_low": low, f"{split}/{key}_high": high}
+    config, split = job.config, job.config.eval.split
+    texts = [text for captions in videos["captions"].to_pylist() for text in captions]
+    video_ids = videos["video_id"].to_pylist()
+    measured = measure_split(
+        model.pooling,
+        embeds,
+        split=split,
+        scale=float(model.logit_scale.exp()),
+        texts=texts,
+        video_ids=video_ids,
+        num_resamples=config.eval.num_resamples,
+        num_missing=job.num_missing,
+    )
+    report = measured.report
+    summary = {"experiment": config.name, "checkpoint": str(keeper.best[0]), **asdict(report)}
+    table = ranks_table(measured.ranks, measured.scores, video_ids, texts)
+    for path in write_results(Path(job.run_dir), summary, table, scores=None):
+        tracker.log_artifact(path)
+    metrics = {f"{split}/{key}": value for key, value in report.flat_metrics().items()}
     best = keeper.best[1]
     metrics |= {"best/step": best.step, f"best/{config.train.select_on}/t2v/R1": best.score}
-    tracker.log_metrics({step: metrics})
+    tracker.log_metrics({job.num_steps: metrics})
     if config.eval.num_figures:
         rows = caption_attention(
-            pooling,
+            model.pooling,
             videos,
             embeds,
             num_captions=config.eval.num_figures,

@@ -23,6 +23,9 @@ class TrainingJob:
     """The decoded manifest, all splits."""
 
     num_steps: int
+    num_missing: int
+    """Videos of the reported split that could not be decoded."""
+
     run_dir: str
     tracking_uri: str
     run_id: str

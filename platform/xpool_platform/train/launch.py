@@ -12,14 +12,19 @@ from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Console
 from xpool_platform.data.feed import Feed
 from xpool_platform.data.plan import BatchPlan
-from xpool_platform.errors import UserError
 from xpool_platform.preflight import (
     check_cluster,
     check_model,
     prepare_output_dir,
     with_absolute_paths,
 )
-from xpool_platform.prepare import check_data, prepare_videos
+from xpool_platform.prepare import (
+    check_splits,
+    decode_videos,
+    made_manifest,
+    missing_videos,
+    own_manifest,
+)
 from xpool_platform.progress import start_board
 from xpool_platform.report import RetrievalReport
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
@@ -50,7 +55,7 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
     output_dir = prepare_output_dir(config)
     # raylets of one machine replace each other's copy of a job's folder, and this one's with it
     os.chdir(output_dir)
-    check_data(config)
+    manifest = own_manifest(config)
     run_dir = new_run_dir(config, output_dir / "runs")
     opening = open_store(config, output_dir, then_import="xpool_platform.train.fit")
     with ray_session():
@@ -59,7 +64,16 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
         with run_ended(tracker):
             run_dir.mkdir(parents=True)
             record_start(tracker, config, run_dir)
-            report = _train(config, output_dir, run_dir, tracker, console)
+            if manifest is None:
+                manifest = made_manifest(config, output_dir, console)
+            report = _train(
+                config,
+                manifest,
+                output_dir=output_dir,
+                run_dir=run_dir,
+                tracker=tracker,
+                console=console,
+            )
     return TrainingResult(
         report=report,
         run_name=run_dir.name,
@@ -71,13 +85,21 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
 
 def _train(
     config: ExperimentConfig,
+    manifest: pa.Table,
+    *,
     output_dir: Path,
     run_dir: Path,
     tracker: Tracker,
     console: Console,
 ) -> RetrievalReport:
-    decoded = prepare_videos(config, output_dir, console)
-    _check_splits(config, decoded.videos)
+    wanted = {
+        "training": "train",
+        "train.select_on": config.train.select_on,
+        "eval.split": config.eval.split,
+    }
+    check_splits(manifest, wanted)
+    decoded = decode_videos(manifest, config, output_dir, console)
+    check_splits(decoded.videos, wanted)
     train_videos = decoded.videos.filter(pc.equal(decoded.videos["split"], "train"))
     batch_size = min(config.train.batch_size, len(train_videos))
     if batch_size < config.train.batch_size:
@@ -114,6 +136,7 @@ def _train(
         config=config,
         videos=decoded.videos,
         num_steps=num_steps,
+        num_missing=len(missing_videos(manifest, decoded, config.eval.split)),
         run_dir=str(run_dir),
         tracking_uri=tracker.uri,
         run_id=tracker.run_id,
@@ -122,19 +145,3 @@ def _train(
     from xpool_platform.train.fit import fit  # noqa: PLC0415  # torch: imported beside Ray's start
 
     return RetrievalReport(**fit(job, feed, console))
-
-
-def _check_splits(config: ExperimentConfig, videos: pa.Table) -> None:
-    there = set(videos["split"].to_pylist())
-    for split, field in (
-        ("train", ""),
-        (config.train.select_on, "train.select_on"),
-        (config.eval.split, "eval.split"),
-    ):
-        if split not in there:
-            raise UserError(
-                f"{field or 'training'} needs videos of the split {split!r} and the data has only "
-                f"{', '.join(sorted(there))}; name it in the split column of captions.csv"
-                + (", or set --data.val-fraction 0.1" if split == "val" else "")
-                + (f", or set --{field.replace('_', '-')} train" if field else "")
-            )

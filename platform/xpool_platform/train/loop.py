@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from torch import Tensor
 from xpool.clip import Tokenizer, build_tokenizer
 from xpool.model import XPool, build_model
 from xpool.optim import build_optimizer, build_schedule
-from xpool_platform.checkpoint import CheckpointKeeper, CheckpointState, load_checkpoint
+from xpool_platform.checkpoint import CheckpointKeeper, load_checkpoint
+from xpool_platform.checkpoint_files import CheckpointState
 from xpool_platform.data.batches import WorkerBatch, worker_batches
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
@@ -56,6 +58,7 @@ class _Worker:
         self.optimizer = build_optimizer(self.model, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, job.num_steps)
         self.keeper = CheckpointKeeper(Path(job.run_dir, "checkpoints"))
+        self.recalls: deque[float] = deque(maxlen=config.train.select_mean_of)
         self.progress = TrainingProgress()
         self.tracker: Tracker | None = None
         if rank == 0:
@@ -114,13 +117,12 @@ class _Worker:
         from xpool_platform.train.final_report import record_final_report  # noqa: PLC0415
 
         return record_final_report(
-            config=self.config,
-            pooling=self.model.pooling,
+            job=self.job,
+            model=self.model,
             videos=videos,
             embeds=embeds,
             keeper=self.keeper,
             tracker=self.tracker,
-            step=self.job.num_steps,
         )
 
     def _step(self, batch: WorkerBatch) -> dict[str, Tensor | float]:
@@ -188,7 +190,9 @@ class _Worker:
         self.tracker.log_metrics(
             {step: {f"{split}/{key}": value for key, value in metrics.items()}}
         )
-        state = CheckpointState(step=step, score=metrics["t2v/R1"])
+        self.recalls.append(metrics["t2v/R1"])
+        score = sum(self.recalls) / len(self.recalls)
+        state = CheckpointState(step=step, score=score, run_id=self.job.run_id)
         self.keeper.add(self.model, self.config, state)
 
     def _split(self, split: str) -> pa.Table:

@@ -1,0 +1,79 @@
+"""Evaluate a checkpoint on a split: python jobs/evaluate.py [EXPERIMENT] --checkpoint RUN [...]
+
+Without an experiment, the data are those of the checkpoint's training. Without a checkpoint, it is
+zero-shot retrieval with the pretrained towers: python jobs/evaluate.py EXPERIMENT
+--model.pooling mean. The checkpoint is a run's name or folder, a checkpoint's folder, or a .pth
+file of X-Pool's authors. The workers are those of --train.num-workers and --train.use-gpu.
+"""
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import source_roots  # first: it puts the packages below on the path
+from command_line import option_value, parse, run_job, split_name
+from xpool_platform.checkpoint_files import CONFIG, find_checkpoint
+from xpool_platform.config import EvaluationConfig, ExperimentConfig
+from xpool_platform.config_io import read_config
+from xpool_platform.errors import UserError
+from xpool_platform.experiments import experiment
+from xpool_platform.output_dir import default_output_dir
+
+
+def main() -> None:
+    """Parse, evaluate, print the tables."""
+    name, options = split_name(sys.argv[1:])
+    config = parse(__doc__ or "", options, _default(name, options))
+    # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
+    from xpool_platform.console import Console  # noqa: PLC0415
+    from xpool_platform.evaluate.launch import run_evaluation  # noqa: PLC0415
+    from xpool_platform.tracking.where import how_to_open  # noqa: PLC0415
+
+    console = Console()
+    result = run_evaluation(config, console)
+    console.table(
+        result.evaluation.report, f"{result.run_name}; 95 % bootstrap intervals; plain scores first"
+    )
+    if result.evaluation.differences:
+        console.differences(result.evaluation.differences, config.against)
+    console.line(f"results: {result.run_dir}")
+    console.line(how_to_open(result.tracking_uri, source_roots.ROOT))
+
+
+def _default(name: str | None, options: list[str]) -> EvaluationConfig:
+    """The config before the options: the experiment's data, the checkpoint's model."""
+    checkpoint = option_value(options, "--checkpoint")
+    trained = _config_of(checkpoint, options) if checkpoint else None
+    if name is None and checkpoint and trained is None:
+        raise UserError(
+            f"{checkpoint} does not say on what it was trained; name the experiment whose data it "
+            "is to be evaluated on: python jobs/evaluate.py EXPERIMENT --checkpoint ..."
+        )
+    if trained is None:
+        return _evaluation(experiment(name or "shapes"))
+    if name is None:
+        there = trained.output_dir if Path(trained.output_dir).is_dir() else ""
+        return _evaluation(replace(trained, run_name="", output_dir=there))
+    return _evaluation(replace(experiment(name), model=trained.model, loss=trained.loss))
+
+
+def _config_of(checkpoint: str, options: list[str]) -> ExperimentConfig | None:
+    """The config of a checkpoint of ours, None of a file of another kind."""
+    given = option_value(options, "--output-dir")
+    path = find_checkpoint(checkpoint, Path(given).expanduser() if given else default_output_dir())
+    if not path.is_dir():
+        return None
+    try:
+        return read_config(path / CONFIG)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _evaluation(config: ExperimentConfig) -> EvaluationConfig:
+    return EvaluationConfig(
+        **{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)}
+    )
+
+
+if __name__ == "__main__":
+    run_job(main)

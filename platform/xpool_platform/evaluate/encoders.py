@@ -1,0 +1,100 @@
+"""Ray workers that encode a split, each a share at a time."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from jaxtyping import Float
+from ray.util import ActorPool
+from torch import Tensor
+
+from xpool.clip import build_tokenizer
+from xpool.model import XPool
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.console import Stage
+from xpool_platform.evaluate.encode import TEXTS_AT_ONCE, load_clips
+
+MAX_RESTARTS = 2
+"""Times that a worker that died is replaced and its share done again."""
+
+
+class _Encoder:
+    """One worker. It loads the frames of its next share while it encodes this one.
+
+    The model comes with every share and is taken from the first: constructor arguments in the
+    object store would not survive a restart.
+    """
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        torch.set_num_threads(max(1, int(config.train.cpus_per_worker)))
+        self._device = torch.device("cuda" if config.train.use_gpu else "cpu")
+        self._tokenizer = build_tokenizer(config.model)
+        self._num_frames = config.data.num_frames
+        self._model: XPool | None = None
+        self._loading = threading.Lock()
+
+    @torch.no_grad()
+    def encode(self, shared: list[ray.ObjectRef], share: pa.Table | list[str]) -> np.ndarray:
+        """Frame embeddings of videos, or embeddings of texts; the towers in bfloat16 on a GPU."""
+        with self._loading:
+            if self._model is None:
+                self._model = ray.get(shared[0]).to(self._device).eval()
+            model: XPool = self._model
+        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
+            if isinstance(share, list):
+                embeds = model.encode_text(self._tokenizer(share).to(self._device))
+            else:
+                clips = load_clips(share, self._num_frames, model.image_size)
+                embeds = model.encode_frames(clips.to(self._device))
+        return embeds.float().cpu().numpy()
+
+
+class Encoders:
+    """The workers of an evaluation: train.num_workers of them, on what train.* gives each."""
+
+    def __init__(self, model: XPool, config: ExperimentConfig) -> None:
+        train = config.train
+        worker = ray.remote(_Encoder).options(
+            num_cpus=train.cpus_per_worker,
+            num_gpus=1 if train.use_gpu else 0,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RESTARTS,
+            max_concurrency=2,
+        )
+        self._config = config
+        self._shared = [ray.put(model)]
+        self._workers: list[Any] = [worker.remote(config) for _ in range(train.num_workers)]
+        self._pool = ActorPool(self._workers * 2)  # one share is loaded, one encoded
+
+    def videos(
+        self, videos: pa.Table, stage: Stage
+    ) -> Float[Tensor, "num_videos num_frames embed_dim"]:
+        """Frame embeddings, in the table's order."""
+        size = self._config.eval.batch_size
+        shares = [videos.slice(i, size) for i in range(0, len(videos), size)]
+        return torch.cat(list(self._encoded(shares, len(videos), "videos", stage)))
+
+    def texts(self, texts: list[str], stage: Stage) -> Float[Tensor, "num_texts embed_dim"]:
+        """Embeddings of texts, in order."""
+        shares = [texts[i : i + TEXTS_AT_ONCE] for i in range(0, len(texts), TEXTS_AT_ONCE)]
+        return torch.cat(list(self._encoded(shares, len(texts), "captions", stage)))
+
+    def stop(self) -> None:
+        """Give back what the workers hold."""
+        for worker in self._workers:
+            ray.kill(worker)
+
+    def _encoded(self, shares: list[Any], total: int, what: str, stage: Stage) -> Iterator[Tensor]:
+        done = 0
+        stage(done, total, what)
+        encoded = self._pool.map(
+            lambda worker, share: worker.encode.remote(self._shared, share), shares
+        )
+        for embeds in encoded:
+            done += len(embeds)
+            stage(done, total, what)
+            yield torch.from_numpy(np.array(embeds))

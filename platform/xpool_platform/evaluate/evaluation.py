@@ -1,0 +1,148 @@
+"""An evaluation on a running Ray: encode, score, compare, record."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from xpool.bootstrap import PairedDifference, paired_bootstrap
+from xpool_platform.config import EvaluationConfig
+from xpool_platform.console import Console
+from xpool_platform.errors import UserError
+from xpool_platform.evaluate.attention import caption_attention
+from xpool_platform.evaluate.encode import SplitEmbeds
+from xpool_platform.evaluate.encoders import Encoders
+from xpool_platform.evaluate.measure import PLAIN, measure_split
+from xpool_platform.evaluate.result_files import ranks_table, read_ranks, write_results
+from xpool_platform.evaluate.trained_model import load_model
+from xpool_platform.prepare import decode_videos
+from xpool_platform.report import RetrievalReport
+from xpool_platform.tracking.figures import attention_figure
+from xpool_platform.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What was found out about a model on a split."""
+
+    report: RetrievalReport
+    differences: dict[str, PairedDifference]
+    """To the run of `against`, if one was given."""
+
+
+def evaluate(
+    config: EvaluationConfig,
+    manifest: pa.Table,
+    *,
+    output_dir: Path,
+    run_dir: Path,
+    tracker: Tracker,
+    prefix: str,
+    console: Console,
+) -> Evaluation:
+    """Encode the split, score it, write the results into run_dir and record them.
+
+    `prefix` stands before the names of the metrics. Raises UserError as `load_model`,
+    `decode_videos` and `read_ranks` do.
+    """
+    model = load_model(config)
+    split = config.eval.split
+    wanted = manifest.filter(pc.equal(manifest["split"], split))
+    decoded = decode_videos(wanted, config, output_dir, console)
+    videos = decoded.videos
+    texts = [text for captions in videos["captions"].to_pylist() for text in captions]
+    bank = _bank_captions(manifest, config)
+    encoders = Encoders(model, config)
+    try:
+        with console.stage("encoding") as stage:
+            frame_embeds = encoders.videos(videos, stage)
+            text_embeds = encoders.texts(texts, stage)
+            bank_embeds = encoders.texts(bank, stage) if bank else None
+    finally:
+        encoders.stop()
+    video_ids = videos["video_id"].to_pylist()
+    _check_finite("video", frame_embeds, video_ids)
+    _check_finite("caption", text_embeds, texts)
+    counts = [len(captions) for captions in videos["captions"].to_pylist()]
+    embeds = SplitEmbeds(
+        text_embeds=text_embeds,
+        frame_embeds=frame_embeds,
+        video_of_text=np.repeat(np.arange(len(videos)), counts),
+    )
+    measured = measure_split(
+        model.pooling.cpu(),
+        embeds,
+        split=split,
+        scale=float(model.logit_scale.exp()),
+        texts=texts,
+        video_ids=video_ids,
+        num_resamples=config.eval.num_resamples,
+        num_missing=len(decoded.bad),
+        bank_embeds=bank_embeds,
+    )
+    table = ranks_table(measured.ranks, measured.scores, video_ids, texts)
+    differences = {}
+    if config.against:
+        other = read_ranks(Path(config.against), table)
+        differences = paired_bootstrap(measured.ranks[PLAIN], other)
+    summary = {
+        "experiment": config.name,
+        "checkpoint": config.checkpoint,
+        "pooling": config.model.pooling,
+        "num_frames": config.data.num_frames,
+        **asdict(measured.report),
+        "missing": [asdict(bad) for bad in decoded.bad],
+        "num_bank_captions": len(bank),
+        "against": config.against,
+        "differences": {key: asdict(value) for key, value in differences.items()},
+    }
+    scores = measured.scores if config.save_scores else None
+    paths = write_results(run_dir, summary, table, scores)
+    values = _flat(measured.report, differences)
+    tracker.log_metrics({0: {f"{prefix}{split}/{key}": value for key, value in values.items()}})
+    for path in paths:
+        tracker.log_artifact(path, f"evaluations/{run_dir.name}")
+    if config.eval.num_figures:
+        rows = caption_attention(
+            model.pooling,
+            videos,
+            embeds,
+            num_captions=config.eval.num_figures,
+            num_frames=config.data.num_frames,
+        )
+        name = f"{prefix}attention.png".replace("/", "_")
+        tracker.log_figure(attention_figure(rows), name)
+    return Evaluation(report=measured.report, differences=differences)
+
+
+def _bank_captions(manifest: pa.Table, config: EvaluationConfig) -> list[str]:
+    """Captions of training videos, a random choice if there are more than are wanted."""
+    if config.eval.split == "train":
+        return []
+    train = manifest.filter(pc.equal(manifest["split"], "train"))
+    captions = [text for texts in train["captions"].to_pylist() for text in texts]
+    if len(captions) <= config.num_bank_captions:
+        return captions
+    rng = np.random.default_rng(config.train.seed)
+    chosen = rng.choice(len(captions), config.num_bank_captions, replace=False)
+    return [captions[i] for i in sorted(chosen)]
+
+
+def _check_finite(kind: str, embeds: Tensor, names: list[str]) -> None:
+    bad = (~torch.isfinite(embeds.flatten(1))).any(dim=1).nonzero().flatten().tolist()
+    if bad:
+        raise UserError(
+            f"the model gives no finite embedding for {len(bad)} of {len(names)} {kind}s, the "
+            f"first {names[bad[0]]!r}; its training diverged, or its checkpoint is damaged"
+        )
+
+
+def _flat(report: RetrievalReport, differences: dict[str, PairedDifference]) -> dict[str, float]:
+    values = report.flat_metrics() | {"num_missing": float(report.num_missing)}
+    for key, found in differences.items():
+        values |= {f"against/{key}": found.difference, f"against/{key}_p": found.p_value}
+    return values

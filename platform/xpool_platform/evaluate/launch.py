@@ -1,0 +1,115 @@
+"""A whole evaluation from the driver: checks, the run's record, and the evaluation itself."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xpool_platform.checkpoint_files import find_checkpoint, read_state
+from xpool_platform.config import EvaluationConfig
+from xpool_platform.console import Console
+from xpool_platform.errors import UserError
+from xpool_platform.evaluate.result_files import find_ranks
+from xpool_platform.preflight import (
+    check_cluster,
+    check_model,
+    prepare_output_dir,
+    with_absolute_paths,
+)
+from xpool_platform.prepare import check_splits, made_manifest, own_manifest
+from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
+from xpool_platform.runtime import ray_session
+
+if TYPE_CHECKING:
+    from xpool_platform.evaluate.evaluation import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationResult:
+    """What an evaluation leaves behind."""
+
+    evaluation: "Evaluation"
+    run_name: str
+    run_dir: Path
+    """The folder of metrics.json and ranks.parquet."""
+
+    tracking_uri: str
+    run_id: str
+
+
+def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResult:
+    """Evaluate a checkpoint, or the pretrained towers, on a split of an experiment's data.
+
+    Raises UserError for what the user can put right, most of it before Ray starts.
+    """
+    config = _with_found_files(with_absolute_paths(config))
+    check_model(config)
+    training_run = _training_run(config)
+    output_dir = prepare_output_dir(config)
+    # raylets of one machine replace each other's copy of a job's folder, and this one's with it
+    os.chdir(output_dir)
+    manifest = own_manifest(config)
+    run_dir = new_run_dir(config, output_dir / "evaluations", "evaluation")
+    opening = open_store(config, output_dir, then_import="xpool_platform.evaluate.evaluation")
+    with ray_session():
+        check_cluster(config)
+        store = opening.result()
+        if training_run:
+            tracker, prefix = store.open_run(training_run), f"evaluate/{config.name}/"
+        else:
+            tracker, prefix = store.start_run(run_dir.name), ""
+        from xpool_platform.evaluate.evaluation import evaluate  # noqa: PLC0415  # see open_store
+
+        with run_ended(tracker, was_ended=bool(training_run)):
+            run_dir.mkdir(parents=True)
+            if not training_run:
+                record_start(tracker, config, run_dir)
+                tracker.set_tags({"checkpoint": config.checkpoint or "zero-shot"})
+            if manifest is None:
+                manifest = made_manifest(config, output_dir, console)
+            check_splits(manifest, {"eval.split": config.eval.split})
+            evaluation = evaluate(
+                config,
+                manifest,
+                output_dir=output_dir,
+                run_dir=run_dir,
+                tracker=tracker,
+                prefix=prefix,
+                console=console,
+            )
+    return EvaluationResult(
+        evaluation=evaluation,
+        run_name=run_dir.name,
+        run_dir=run_dir,
+        tracking_uri=tracker.uri,
+        run_id=tracker.run_id,
+    )
+
+
+def _with_found_files(config: EvaluationConfig) -> EvaluationConfig:
+    """The config with the files that it names, absolute."""
+    output_dir = Path(config.output_dir)
+    if config.checkpoint:
+        config = replace(config, checkpoint=str(find_checkpoint(config.checkpoint, output_dir)))
+    elif not config.model.clip_pretrained:
+        raise UserError(
+            f"{config.name} has neither a checkpoint nor pretrained towers, and random ones tell "
+            "nothing; give --checkpoint, or --model.clip-pretrained for zero-shot retrieval"
+        )
+    if config.against:
+        config = replace(config, against=str(find_ranks(config.against, output_dir)))
+    return config
+
+
+def _training_run(config: EvaluationConfig) -> str:
+    """The MLflow run to record in, empty for one of its own."""
+    if not config.into_training_run:
+        return ""
+    folder = Path(config.checkpoint)
+    run_id = read_state(folder).run_id if config.checkpoint and folder.is_dir() else ""
+    if not run_id:
+        raise UserError(
+            "into_training_run needs a checkpoint that a training of this project wrote, not "
+            f"{config.checkpoint or 'none'!r}; leave --into-training-run out"
+        )
+    return run_id
