@@ -6,6 +6,7 @@ under `pool_frames.*`; ours hold CLIP as open_clip names it.
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,9 @@ def load_reference_checkpoint(path: str | Path, config: ModelConfig | None = Non
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of unusual pickles, judged below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {path}") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:

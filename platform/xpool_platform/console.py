@@ -100,8 +100,8 @@ class Console:
             for name in COLUMNS:
                 found = differences[f"{direction}/{name}"]
                 cells.append(
-                    f"{found.difference:+.1f}\n[dim]{found.low:+.1f} to {found.high:+.1f}[/dim]\n"
-                    f"[dim]p = {found.p_value:.2g}[/dim]"
+                    f"{found.difference:+.1f}\n[dim]{found.low:+.1f}…{found.high:+.1f}\n"
+                    f"p = {found.p_value:.2g}[/dim]"
                 )
             table.add_row(words, *cells)
         self._rich.print(table)

@@ -145,11 +145,15 @@ def test_a_job_on_nodes_that_do_not_have_the_checkout(tmp_path, python_without_t
         nodes.start_head(tmp_path / "head", num_cpus=0)
         nodes.join(tmp_path / "node", num_cpus=2)
         time.sleep(10)  # until the second raylet has joined
+        submit = ("submit", "--working-dir", ".", "--", "python")
         done = nodes.job(
-            *("submit", "--working-dir", ".", "--", "python", "jobs/train.py", *SMALL_SHAPES),
-            cwd=checkout,
+            *(*submit, "jobs/train.py", *SMALL_SHAPES, "--run-name", "one"), cwd=checkout
         )
         check_trained(done)
         # the copy of the checkout is thrown away with the cluster, so results go home
         assert (tmp_path / "xpool-outputs" / "mlflow.db").is_file()
         assert str(tmp_path / "xpool-outputs") in done.stdout
+        done = nodes.job(*submit, "jobs/evaluate.py", "--checkpoint", "one", cwd=checkout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for words in ("decoding: 0/0", "captions", "QB-Norm", "xpool-outputs/evaluations"):
+            assert words in done.stdout
