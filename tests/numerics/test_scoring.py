@@ -1,5 +1,7 @@
 """The factorised scores against pooling every pair, written out one pair at a time."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -116,7 +118,9 @@ def test_scores_equal_those_of_every_pair_by_itself(pooling, sizes, tiles, scale
     for videos in (frames, terms):
         chosen = attention_weights(pooling, texts, videos, pairs).double()
         torch.testing.assert_close(chosen, weights.flatten(0, 1).flip(0), rtol=0, atol=2e-4)
-        torch.testing.assert_close(chosen.sum(1), torch.ones(len(pairs)).double())
+        torch.testing.assert_close(
+            chosen.sum(1), torch.ones(len(pairs)).double(), rtol=0, atol=1e-6
+        )
 
 
 @pytest.fixture
@@ -153,6 +157,18 @@ def test_autocast_and_tf32_do_not_coarsen_the_scores(pooling, embeds):
     finally:
         torch.backends.cuda.matmul.fp32_precision = "none"
     torch.testing.assert_close(scores, plain, rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@EACH
+def test_a_gpu_gives_the_scores_of_the_cpu(pooling, embeds):
+    scores = score_matrix(pooling, *embeds)
+    texts, frames = (x.cuda() for x in embeds)
+    moved = copy.deepcopy(pooling).cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        found = score_matrix(moved, texts, frames)
+    torch.testing.assert_close(found.cpu(), scores, rtol=0, atol=1e-5)
 
 
 @EACH
