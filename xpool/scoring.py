@@ -82,9 +82,19 @@ def attention_weights(
     """The share of each frame in each (text, video) pair, rows of indices; a row sums to 1.
 
     With several heads, the mean over the heads; for `topk`, equal shares of the chosen frames.
+    Raises ValueError as `score_matrix` does, and for a pair of a text or video that is not there.
     """
     with _full_precision():
         _check_pair(text_embeds, videos)
+        sizes = torch.tensor([len(text_embeds), len(videos)])
+        if pairs.ndim != 2 or pairs.shape[1] != 2:
+            raise ValueError(f"pairs must be [num_pairs, 2], not {list(pairs.shape)}")
+        outside = ((pairs < 0) | (pairs >= sizes.to(pairs.device))).any(dim=1)
+        if outside.any():
+            raise ValueError(
+                f"pair {pairs[outside][0].tolist()} is not among {sizes[0]} texts and {sizes[1]} "
+                "videos"
+            )
         scorer = _scorer(pooling, text_embeds)
         texts = scorer.text_terms(text_embeds[pairs[:, 0]])
         chosen = videos[pairs[:, 1]]

@@ -61,16 +61,8 @@ class Console:
     def table(self, report: RetrievalReport, caption: str) -> None:
         """The metrics of both directions with 95 % intervals, beside chance and after-processed."""
         missing = f", {report.num_missing} more missing" if report.num_missing else ""
-        table = Table(
-            title=f"{report.split}: {report.num_captions} captions, "
-            f"{report.num_videos} videos{missing}",
-            caption=caption,
-            title_justify="left",
-            caption_justify="left",
-        )
-        table.add_column("")
-        for name in COLUMNS:
-            table.add_column(TITLES.get(name, name), justify="right")
+        counts = f"{report.num_captions} captions, {report.num_videos} videos{missing}"
+        table = _metrics_table(f"{report.split}: {counts}", caption)
         for direction, words in DIRECTIONS:
             keys = [f"{direction}/{name}" for name in COLUMNS]
             table.add_row(words, *_cells(keys, report.metrics, report.intervals))
@@ -86,15 +78,9 @@ class Console:
 
     def differences(self, differences: Mapping[str, PairedDifference], other: str) -> None:
         """This run minus another on the same queries."""
-        table = Table(
-            title=f"difference to {other}",
-            caption="95 % paired bootstrap intervals and two-sided p-values",
-            title_justify="left",
-            caption_justify="left",
+        table = _metrics_table(
+            f"difference to {other}", "95 % paired bootstrap intervals and two-sided p-values"
         )
-        table.add_column("")
-        for name in COLUMNS:
-            table.add_column(TITLES.get(name, name), justify="right")
         for direction, words in DIRECTIONS:
             cells = []
             for name in COLUMNS:
@@ -105,6 +91,14 @@ class Console:
                 )
             table.add_row(words, *cells)
         self._rich.print(table)
+
+
+def _metrics_table(title: str, caption: str) -> Table:
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("")
+    for name in COLUMNS:
+        table.add_column(TITLES.get(name, name), justify="right")
+    return table
 
 
 def _cells(

@@ -212,6 +212,16 @@ def test_bad_input_is_named(embeds):
         score_matrix(mean, texts, frames)
 
 
+def test_pairs_that_are_not_there_are_named(embeds):
+    for pairs, words in (
+        ([[0, 0], [7, 4]], r"pair \[7, 4\] is not among 7 texts and 5 videos"),
+        ([[0, -1]], r"pair \[0, -1\] is not"),
+        ([0, 1], r"pairs must be \[num_pairs, 2\], not \[2\]"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            attention_weights(MeanPooling(), *embeds, torch.tensor(pairs))
+
+
 def test_a_pooling_without_a_scorer_is_said(embeds):
     class Other(nn.Module):
         pass

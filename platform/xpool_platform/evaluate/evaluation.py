@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from xpool.bootstrap import PairedDifference, paired_bootstrap
+from xpool.model import XPool
 from xpool_platform.config import EvaluationConfig
-from xpool_platform.console import Console
+from xpool_platform.console import Console, Stage
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.attention import caption_attention
+from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.encoders import Encoders
 from xpool_platform.evaluate.measure import PLAIN, measure_split
-from xpool_platform.evaluate.result_files import ranks_table, read_ranks, write_results
+from xpool_platform.evaluate.result_files import read_ranks, write_results
 from xpool_platform.evaluate.trained_model import load_model
 from xpool_platform.prepare import decode_videos
 from xpool_platform.report import RetrievalReport
-from xpool_platform.tracking.figures import attention_figure
 from xpool_platform.tracking.tracker import Tracker
 
 
@@ -54,40 +54,20 @@ def evaluate(
     wanted = manifest.filter(pc.equal(manifest["split"], split))
     decoded = decode_videos(wanted, config, output_dir, console)
     videos = decoded.videos
-    texts = [text for captions in videos["captions"].to_pylist() for text in captions]
     bank = _bank_captions(manifest, config)
-    encoders = Encoders(model, config)
-    try:
-        with console.stage("encoding") as stage:
-            frame_embeds = encoders.videos(videos, stage)
-            text_embeds = encoders.texts(texts, stage)
-            bank_embeds = encoders.texts(bank, stage) if bank else None
-    finally:
-        encoders.stop()
-    video_ids = videos["video_id"].to_pylist()
-    _check_finite("video", frame_embeds, video_ids)
-    _check_finite("caption", text_embeds, texts)
-    counts = [len(captions) for captions in videos["captions"].to_pylist()]
-    embeds = SplitEmbeds(
-        text_embeds=text_embeds,
-        frame_embeds=frame_embeds,
-        video_of_text=np.repeat(np.arange(len(videos)), counts),
-    )
+    with console.stage("encoding") as stage:
+        embeds, bank_embeds = _encoded(model, videos, bank, config, stage)
     measured = measure_split(
-        model.pooling.cpu(),
+        model,
         embeds,
-        split=split,
-        scale=float(model.logit_scale.exp()),
-        texts=texts,
-        video_ids=video_ids,
-        num_resamples=config.eval.num_resamples,
+        videos,
+        config.eval,
         num_missing=len(decoded.bad),
         bank_embeds=bank_embeds,
     )
-    table = ranks_table(measured.ranks, measured.scores, video_ids, texts)
     differences = {}
     if config.against:
-        other = read_ranks(Path(config.against), table)
+        other = read_ranks(Path(config.against), measured.table)
         differences = paired_bootstrap(measured.ranks[PLAIN], other)
     summary = {
         "experiment": config.name,
@@ -101,22 +81,38 @@ def evaluate(
         "differences": {key: asdict(value) for key, value in differences.items()},
     }
     scores = measured.scores if config.save_scores else None
-    paths = write_results(run_dir, summary, table, scores)
+    paths = write_results(run_dir, summary, measured.table, scores)
     values = _flat(measured.report, differences)
     tracker.log_metrics({0: {f"{prefix}{split}/{key}": value for key, value in values.items()}})
     for path in paths:
         tracker.log_artifact(path, f"evaluations/{run_dir.name}")
     if config.eval.num_figures:
-        rows = caption_attention(
-            model.pooling,
-            videos,
-            embeds,
-            num_captions=config.eval.num_figures,
-            num_frames=config.data.num_frames,
-        )
-        name = f"{prefix}attention.png".replace("/", "_")
-        tracker.log_figure(attention_figure(rows), name)
+        figure = split_attention_figure(model.pooling, videos, embeds, config)
+        tracker.log_figure(figure, f"{prefix}attention.png".replace("/", "_"))
     return Evaluation(report=measured.report, differences=differences)
+
+
+def _encoded(
+    model: XPool, videos: pa.Table, bank: list[str], config: EvaluationConfig, stage: Stage
+) -> tuple[SplitEmbeds, Tensor | None]:
+    """Embeddings of the split and of the query bank. Raises UserError if one is not finite."""
+    captions = videos["captions"].to_pylist()
+    texts = [text for of_video in captions for text in of_video]
+    encoders = Encoders(model, config)
+    try:
+        frame_embeds = encoders.videos(videos, stage)
+        text_embeds = encoders.texts(texts, stage)
+        bank_embeds = encoders.texts(bank, stage) if bank else None
+    finally:
+        encoders.stop()
+    _check_finite("video", frame_embeds, videos["video_id"].to_pylist())
+    _check_finite("caption", text_embeds, texts)
+    embeds = SplitEmbeds(
+        text_embeds=text_embeds,
+        frame_embeds=frame_embeds,
+        video_of_text=np.repeat(np.arange(len(videos)), [len(each) for each in captions]),
+    )
+    return embeds, bank_embeds
 
 
 def _bank_captions(manifest: pa.Table, config: EvaluationConfig) -> list[str]:

@@ -1,18 +1,21 @@
 """From a split's embeddings to its ranks and metrics."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
 from xpool.bootstrap import bootstrap_intervals
 from xpool.metrics import RetrievalRanks, chance_metrics, metrics_of_ranks, retrieval_ranks
+from xpool.model import XPool
 from xpool.pooling import Pooling
 from xpool.postprocessing import dual_softmax, qb_norm
 from xpool.scoring import score_matrix
+from xpool_platform.config import EvalConfig
 from xpool_platform.evaluate.encode import SplitEmbeds
+from xpool_platform.evaluate.result_files import ranks_table
 from xpool_platform.report import RetrievalReport
 
 PLAIN, DUAL_SOFTMAX, QB_NORM = "plain", "dual_softmax", "qb_norm"
@@ -27,6 +30,9 @@ class Measured:
     ranks: dict[str, RetrievalRanks]
     """By plain scores, and after dual softmax and QB-Norm; that one has no v2t of its own."""
 
+    table: pa.Table
+    """A row for each query, as `result_files.RANKS_SCHEMA`."""
+
 
 def split_metrics(pooling: Pooling, embeds: SplitEmbeds) -> dict[str, float]:
     """The metrics alone, for selection during training."""
@@ -35,22 +41,23 @@ def split_metrics(pooling: Pooling, embeds: SplitEmbeds) -> dict[str, float]:
 
 
 def measure_split(
-    pooling: Pooling,
+    model: XPool,
     embeds: SplitEmbeds,
+    videos: pa.Table,
+    config: EvalConfig,
     *,
-    split: str,
-    scale: float,
-    texts: Sequence[str],
-    video_ids: Sequence[str],
-    num_resamples: int,
     num_missing: int,
     bank_embeds: Tensor | None = None,
 ) -> Measured:
     """Ranks and metrics with intervals and chance, plain and after-processed.
 
-    `scale` is the model's, for dual softmax; bank_embeds are those of QB-Norm's texts. Raises
-    ValueError, naming the caption or video, for scores that are not finite.
+    `videos` is the manifest that the embeddings are of, and bank_embeds are those of QB-Norm's
+    texts; the scale of dual softmax is the model's. Raises ValueError, naming the caption or video,
+    for scores that are not finite.
     """
+    texts = [text for captions in videos["captions"].to_pylist() for text in captions]
+    video_ids = videos["video_id"].to_pylist()
+    pooling, scale = model.pooling, float(model.logit_scale.exp())
     scores = score_matrix(pooling, embeds.text_embeds, embeds.frame_embeds).cpu().numpy()
     plain = retrieval_ranks(scores, embeds.video_of_text, text_names=texts, video_names=video_ids)
     ranks = {PLAIN: plain}
@@ -68,7 +75,7 @@ def measure_split(
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for method, found in ranks.items():
         metrics[method] = metrics_of_ranks(found)
-        intervals[method] = bootstrap_intervals(found, num_resamples=num_resamples)
+        intervals[method] = bootstrap_intervals(found, num_resamples=config.num_resamples)
     processed = [
         (method, key)
         for method in ranks
@@ -76,7 +83,7 @@ def measure_split(
         if method == DUAL_SOFTMAX or (method == QB_NORM and key.startswith("t2v/"))
     ]
     report = RetrievalReport(
-        split=split,
+        split=config.split,
         num_videos=scores.shape[1],
         num_captions=scores.shape[0],
         num_missing=num_missing,
@@ -88,4 +95,5 @@ def measure_split(
             f"{method}/{key}": intervals[method][key] for method, key in processed
         },
     )
-    return Measured(report=report, scores=scores, ranks=ranks)
+    table = ranks_table(ranks, scores, video_ids, texts)
+    return Measured(report=report, scores=scores, ranks=ranks, table=table)
