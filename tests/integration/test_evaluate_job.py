@@ -122,6 +122,7 @@ def test_another_split_recorded_in_the_training_run(output):
         *(*SMALL_SHAPES, "--eval.split", "val", "--into-training-run", "True"),
     )
     assert summary["num_videos"] == 8
+    assert (output / "evaluations" / "validation" / "config.json").is_file()
     runs = runs_of(output)
     assert "validation" not in runs
     run = runs["xpool"]

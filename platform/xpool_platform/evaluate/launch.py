@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpool_platform.checkpoint_files import find_checkpoint, read_state
+from xpool_platform.checkpoint_files import CONFIG, find_checkpoint, read_state
 from xpool_platform.config import EvaluationConfig
+from xpool_platform.config_io import write_config
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.result_files import find_ranks
@@ -62,7 +63,9 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
 
         with run_ended(tracker, was_ended=bool(training_run)):
             run_dir.mkdir(parents=True)
-            if not training_run:
+            if training_run:
+                write_config(config, run_dir / CONFIG)
+            else:
                 record_start(tracker, config, run_dir)
                 tracker.set_tags({"checkpoint": config.checkpoint or "zero-shot"})
             if manifest is None:
