@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import os
 import re
 import signal
 import sys
@@ -67,6 +68,9 @@ def run_job(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # as in `--help | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     sys.exit(0)
 
 

@@ -55,12 +55,10 @@ class DataConfig:
     """Where videos and captions come from and how they are decoded."""
 
     source: Literal["shapes", "folder", "msrvtt", "msvd", "lsmdc"] = "folder"
-    """`shapes` makes its own videos; `folder` reads captions.csv and the videos beside it; the
-    others read the published annotation files of these benchmarks."""
+    """`shapes` makes its own videos, `folder` reads captions.csv; the others are benchmarks."""
 
     root: str = ""
-    """For `folder`: the folder that holds captions.csv (video,caption[,split][,start_s,end_s]);
-    for a benchmark: the folder below which its videos lie."""
+    """The videos' folder; for `folder`, with captions.csv: video,caption[,split,start_s,end_s]."""
 
     annotations: str = ""
     """For a benchmark: the folder of its annotation files; empty: data.root."""
@@ -242,8 +240,7 @@ class EvaluationConfig(ExperimentConfig):
     """What is evaluated, on the data and the split of an experiment."""
 
     checkpoint: str = ""
-    """A run's name or folder (its best checkpoint), a checkpoint's folder, or a .pth file of
-    X-Pool's authors; empty: the pretrained towers as they are."""
+    """A run (its best), a checkpoint's folder, a .pth file of the authors; empty: zero-shot."""
 
     against: str = ""
     """Another run or evaluation to test the difference against: a name, folder or ranks.parquet."""

@@ -1,3 +1,8 @@
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from command_line import option_value, parse, split_name
@@ -77,3 +82,12 @@ def test_a_value_can_be_asked_for_before_parsing():
         assert option_value(arguments, "--run-name") == "a"
     assert option_value(["--run-name"], "--run-name") is None
     assert option_value(["--run"], "--run-name") is None
+
+
+@pytest.mark.parametrize("job", ["train", "evaluate"])
+def test_help_into_a_pipe_that_closes_early_is_no_error(job):
+    script = Path(__file__).parents[2] / "jobs" / f"{job}.py"
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ")
+    assert done.stderr == ""
