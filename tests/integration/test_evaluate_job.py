@@ -43,17 +43,18 @@ def refused(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def output(shapes_output):
+def output(tmp_path_factory):
     """A run of X-Pool, and an evaluation of its towers under mean pooling."""
-    done = train(*SMALL_SHAPES, "--output-dir", str(shapes_output), "--run-name", "xpool")
+    folder = tmp_path_factory.mktemp("evaluated runs")
+    done = train(*SMALL_SHAPES, "--output-dir", str(folder), "--run-name", "xpool")
     assert done.status == 0, done.err
     summary, out = evaluated(
-        *(shapes_output, "averaged", "--checkpoint", str(shapes_output / "runs" / "xpool")),
+        *(folder, "averaged", "--checkpoint", str(folder / "runs" / "xpool")),
         *("--model.pooling", "mean", "--num-bank-captions", "0"),
     )
     assert summary["pooling"] == "mean"
     assert "QB-Norm" not in out
-    return shapes_output
+    return folder
 
 
 def ranks_in(path: Path) -> RetrievalRanks:
