@@ -51,6 +51,9 @@ def parse(description: str, arguments: list[str], default: Config) -> Config:
                 f"defaults below are those of {default.name}.",
                 config=(tyro.conf.FlagConversionOff,),
             )
+    except BrokenPipeError:  # as in `--help | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -68,9 +71,6 @@ def run_job(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # as in `--help | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     sys.exit(0)
 
 

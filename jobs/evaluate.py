@@ -6,6 +6,7 @@ zero-shot retrieval with the pretrained towers: python jobs/evaluate.py EXPERIME
 file of X-Pool's authors. The workers are those of --train.num-workers and --train.use-gpu.
 """
 
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,7 +24,10 @@ from xpool_platform.output_dir import default_output_dir
 def main() -> None:
     """Parse, evaluate, print the tables."""
     name, options = split_name(sys.argv[1:])
-    config = parse(__doc__ or "", options, _default(name, options))
+    default = _default(name, options)
+    config = parse(__doc__ or "", options, default)
+    if default.checkpoint:
+        config = replace(config, checkpoint=default.checkpoint)  # found once, by the same rule
     # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
     from xpool_platform.console import Console  # noqa: PLC0415
     from xpool_platform.evaluate.launch import run_evaluation  # noqa: PLC0415
@@ -31,9 +35,9 @@ def main() -> None:
 
     console = Console()
     result = run_evaluation(config, console)
-    console.table(
-        result.evaluation.report, f"{result.run_name}; 95 % bootstrap intervals; plain scores first"
-    )
+    report = result.evaluation.report
+    chosen = f"; checkpoint chosen on {report.selected_on}" if report.selected_on else ""
+    console.table(report, f"{result.run_name}{chosen}; 95 % bootstrap intervals")
     if result.evaluation.differences:
         console.differences(result.evaluation.differences, config.against)
     console.line(f"results: {result.run_dir}")
@@ -43,24 +47,37 @@ def main() -> None:
 def _default(name: str | None, options: list[str]) -> EvaluationConfig:
     """The config before the options: the experiment's data, the checkpoint's model."""
     checkpoint = option_value(options, "--checkpoint")
-    trained = _config_of(checkpoint, options) if checkpoint else None
+    path = _found(checkpoint, options) if checkpoint else None
+    trained = _config_of(path) if path is not None else None
     if name is None and checkpoint and trained is None:
         raise UserError(
             f"{checkpoint} does not say on what it was trained; name the experiment whose data it "
             "is to be evaluated on: python jobs/evaluate.py EXPERIMENT --checkpoint ..."
         )
     if trained is None:
-        return _evaluation(experiment(name or "shapes"))
+        return _evaluation(experiment(name or "shapes"), path)
     if name is None:
-        there = trained.output_dir if Path(trained.output_dir).is_dir() else ""
-        return _evaluation(replace(trained, run_name="", output_dir=there))
-    return _evaluation(replace(experiment(name), model=trained.model, loss=trained.loss))
+        there = trained.output_dir
+        if "XPOOL_OUTPUT_DIR" in os.environ or not os.access(there, os.W_OK):
+            there = ""
+        return _evaluation(replace(trained, run_name="", output_dir=there), path)
+    config = experiment(name)
+    data = replace(
+        config.data,
+        num_frames=trained.data.num_frames,
+        frames_per_second=trained.data.frames_per_second,
+        short_side=trained.data.short_side,
+    )
+    return _evaluation(replace(config, data=data, model=trained.model, loss=trained.loss), path)
 
 
-def _config_of(checkpoint: str, options: list[str]) -> ExperimentConfig | None:
-    """The config of a checkpoint of ours, None of a file of another kind."""
+def _found(checkpoint: str, options: list[str]) -> Path:
     given = option_value(options, "--output-dir")
-    path = find_checkpoint(checkpoint, Path(given).expanduser() if given else default_output_dir())
+    return find_checkpoint(checkpoint, Path(given).expanduser() if given else default_output_dir())
+
+
+def _config_of(path: Path) -> ExperimentConfig | None:
+    """The config of a checkpoint of ours, None of a file of another kind."""
     if not path.is_dir():
         return None
     try:
@@ -69,9 +86,10 @@ def _config_of(checkpoint: str, options: list[str]) -> ExperimentConfig | None:
         raise UserError(str(error)) from error
 
 
-def _evaluation(config: ExperimentConfig) -> EvaluationConfig:
+def _evaluation(config: ExperimentConfig, checkpoint: Path | None) -> EvaluationConfig:
     return EvaluationConfig(
-        **{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)}
+        **{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)},
+        checkpoint=str(checkpoint or ""),
     )
 
 

@@ -47,10 +47,12 @@ class AttentionScorer(Scorer):
         # with one head the projections of the frames move to the texts
         if heads == 1:
             self._value = None
+            self.video_term_names = ("keys", "forms")
             self._probe = self._probe @ value
             self._attended, self._mixed = self._attended @ value, self._mixed @ value
         else:
             self._value = value
+            self.video_term_names = ("keys", "values", "forms")
 
     def text_terms(self, text_embeds: Float[Tensor, "num_texts embed_dim"]) -> Terms:
         texts = text_embeds.to(self._dtype)
@@ -98,6 +100,9 @@ class AttentionScorer(Scorer):
             dim=1,
         )
         return Terms(keyed | {"forms": forms})
+
+    def embed_dim_of(self, videos: Terms) -> int:
+        return self._num_heads * videos.tensors["keys"].shape[-1]
 
     def values_per_text(self, videos: Terms) -> int:
         rows, size = videos.tensors["forms"].shape[1:]

@@ -12,6 +12,8 @@ from xpool.scorer import MIN_NORM, Scorer, Terms, Workspace, frame_softmax
 class MeanScorer(Scorer):
     """The mean of the frames: a product of two matrices."""
 
+    video_term_names = ("units", "shares")
+
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
 
@@ -22,6 +24,9 @@ class MeanScorer(Scorer):
         frames = F.normalize(frame_embeds.to(self._dtype), dim=-1)
         shares = frames.new_full(frames.shape[:2], 1 / frames.shape[1])
         return Terms({"units": F.normalize(frames.mean(dim=1), dim=-1), "shares": shares})
+
+    def embed_dim_of(self, videos: Terms) -> int:
+        return videos.tensors["units"].shape[-1]
 
     def values_per_text(self, videos: Terms) -> int:
         return len(videos)
@@ -40,6 +45,8 @@ class MeanScorer(Scorer):
 class FrameWeightScorer(Scorer):
     """A weighted sum of L2-normalised frames, the weights a function of their similarities."""
 
+    video_term_names = ("units", "forms")
+
     def __init__(self, pooling: TopKPooling | SoftmaxPooling, dtype: torch.dtype) -> None:
         self._pooling, self._dtype = pooling, dtype
 
@@ -49,6 +56,9 @@ class FrameWeightScorer(Scorer):
     def video_terms(self, frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"]) -> Terms:
         frames = F.normalize(frame_embeds.to(self._dtype), dim=-1)
         return Terms({"units": frames, "forms": frames @ frames.transpose(-1, -2)})
+
+    def embed_dim_of(self, videos: Terms) -> int:
+        return videos.tensors["units"].shape[-1]
 
     def values_per_text(self, videos: Terms) -> int:
         return 3 * len(videos) * videos.tensors["units"].shape[1]

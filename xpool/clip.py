@@ -2,9 +2,10 @@
 
 import gzip
 import io
+import logging
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import open_clip
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
@@ -26,7 +27,7 @@ def build_clip(config: ModelConfig, *, load_pretrained: bool = True) -> nn.Modul
     Without load_pretrained their weights stay random, to be filled from a checkpoint of ours.
     Raises ValueError if the name, tag or file is unknown, or the weights cannot be had.
     """
-    check_clip_name(config)
+    check_clip_name(config, with_weights=load_pretrained)
     pretrained = config.clip_pretrained if load_pretrained else ""
     if config.clip_name == TINY:
         clip = open_clip.CLIP(**TINY_CONFIG, quick_gelu=config.quick_gelu)
@@ -38,6 +39,8 @@ def build_clip(config: ModelConfig, *, load_pretrained: bool = True) -> nn.Modul
             config.clip_name,
             pretrained=pretrained or None,
             force_quick_gelu=_needs_quick_gelu(config),
+            # with a tag comes how its images are normalised, also where its weights do not
+            force_preprocess_cfg=_normalisation(config),
         ),
         config,
     )
@@ -60,6 +63,7 @@ def _load(load: Callable[[], T], config: ModelConfig) -> T:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
+            logging.getLogger().addFilter(_asked_for)
             return load()
     except Exception as error:  # a file of another kind fails in its own way
         reason = " ".join(str(error).split())
@@ -67,6 +71,19 @@ def _load(load: Callable[[], T], config: ModelConfig) -> T:
             f"model.clip_pretrained {config.clip_pretrained!r} could not be loaded into "
             f"{config.clip_name}: {reason[:500]}"
         ) from error
+    finally:
+        logging.getLogger().removeFilter(_asked_for)
+
+
+def _asked_for(record: logging.LogRecord) -> bool:
+    """Drops open_clip's warning of random weights, which is given only where we ask for them."""
+    return "No pretrained weights loaded" not in record.getMessage()
+
+
+def _normalisation(config: ModelConfig) -> dict[str, Any]:
+    """Mean and standard deviation of the pixels, where the pretrained tag has its own."""
+    tag = open_clip.get_pretrained_cfg(config.clip_name, config.clip_pretrained) or {}
+    return {name: tag[name] for name in ("mean", "std") if tag.get(name)}
 
 
 def _needs_quick_gelu(config: ModelConfig) -> bool:

@@ -10,9 +10,12 @@ from xpool.config import ModelConfig
 from xpool.tiny import TINY, TINY_CONFIG
 
 
-def check_clip_name(config: ModelConfig) -> None:
-    """Raise ValueError, with the nearest names, if open_clip knows no such towers or weights."""
-    name, pretrained = config.clip_name, config.clip_pretrained
+def check_clip_name(config: ModelConfig, *, with_weights: bool = True) -> None:
+    """Raise ValueError, with the nearest names, if open_clip knows no such towers or weights.
+
+    Without with_weights the pretrained weights, which a checkpoint of ours replaces, may be gone.
+    """
+    name, pretrained = config.clip_name, config.clip_pretrained if with_weights else ""
     if name == TINY and not pretrained:
         return
     import open_clip  # noqa: PLC0415

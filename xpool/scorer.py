@@ -69,6 +69,13 @@ class Scorer(ABC):
     def video_terms(self, frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"]) -> Terms:
         """What scoring needs of each video."""
 
+    video_term_names: tuple[str, ...]
+    """What `video_terms` gives."""
+
+    @abstractmethod
+    def embed_dim_of(self, videos: Terms) -> int:
+        """Width of the embeddings that these terms were made of."""
+
     @abstractmethod
     def values_per_text(self, videos: Terms) -> int:
         """Numbers that `scores` with these videos holds of each text, in all its buffers."""

@@ -40,8 +40,10 @@ def score_matrix(
     ValueError for an empty set, shapes that do not fit, or embeddings that are not finite.
     """
     with _full_precision():
-        _check_pair(text_embeds, videos)
+        if texts_per_tile < 1 or (videos_per_tile is not None and videos_per_tile < 1):
+            raise ValueError(f"tiles must hold 1 or more, not {texts_per_tile}, {videos_per_tile}")
         scorer = _scorer(pooling, text_embeds)
+        _check_pair(scorer, text_embeds, videos)
         texts = scorer.text_terms(text_embeds)
         dtype = next(iter(texts.tensors.values())).dtype
         work = Workspace(dtype, text_embeds.device)
@@ -85,7 +87,8 @@ def attention_weights(
     Raises ValueError as `score_matrix` does, and for a pair of a text or video that is not there.
     """
     with _full_precision():
-        _check_pair(text_embeds, videos)
+        scorer = _scorer(pooling, text_embeds)
+        _check_pair(scorer, text_embeds, videos)
         sizes = torch.tensor([len(text_embeds), len(videos)])
         if pairs.ndim != 2 or pairs.shape[1] != 2:
             raise ValueError(f"pairs must be [num_pairs, 2], not {list(pairs.shape)}")
@@ -95,7 +98,6 @@ def attention_weights(
                 f"pair {pairs[outside][0].tolist()} is not among {sizes[0]} texts and {sizes[1]} "
                 "videos"
             )
-        scorer = _scorer(pooling, text_embeds)
         texts = scorer.text_terms(text_embeds[pairs[:, 0]])
         chosen = videos[pairs[:, 1]]
         dtype = next(iter(texts.tensors.values())).dtype
@@ -117,9 +119,10 @@ def _scorer(pooling: Pooling, embeds: Tensor) -> Scorer:
     raise TypeError(f"{type(pooling).__name__} has no scorer; write one as in baseline_scorers.py")
 
 
-def _check_pair(text_embeds: Tensor, videos: Tensor | Terms) -> None:
+def _check_pair(scorer: Scorer, text_embeds: Tensor, videos: Tensor | Terms) -> None:
     _check("text_embeds", text_embeds, ("num_texts", "embed_dim"))
     if isinstance(videos, Terms):
+        _check_terms(scorer, text_embeds, videos)
         return
     _check("frame_embeds", videos, ("num_videos", "num_frames", "embed_dim"))
     if videos.shape[-1] != text_embeds.shape[-1]:
@@ -127,6 +130,22 @@ def _check_pair(text_embeds: Tensor, videos: Tensor | Terms) -> None:
             f"text_embeds {list(text_embeds.shape)} and frame_embeds {list(videos.shape)} differ "
             "in their width, the last axis"
         )
+
+
+def _check_terms(scorer: Scorer, text_embeds: Tensor, videos: Terms) -> None:
+    if set(videos.tensors) != set(scorer.video_term_names):
+        raise ValueError(
+            f"the video terms are {', '.join(videos.tensors)}, and this pooling has "
+            f"{', '.join(scorer.video_term_names)}: they were made with another"
+        )
+    width = scorer.embed_dim_of(videos)
+    if width != text_embeds.shape[1]:
+        raise ValueError(
+            f"the video terms are of width {width}, and text_embeds {list(text_embeds.shape)}: "
+            "they were made with another pooling or model"
+        )
+    for name, tensor in videos.tensors.items():
+        _check(f"video terms {name!r}", tensor, ("num_videos", *["..."] * (tensor.ndim - 1)))
 
 
 def _check(name: str, embeds: Tensor, axes: tuple[str, ...]) -> None:

@@ -29,8 +29,13 @@ def write_state(folder: Path, state: CheckpointState) -> None:
 
 
 def read_state(folder: Path) -> CheckpointState:
-    """Read a checkpoint's state."""
-    return CheckpointState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+    """Read a checkpoint's state. Raises UserError if the file is damaged or of another kind."""
+    try:
+        return CheckpointState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / STATE} cannot be read as a checkpoint's state: {error}") from (
+            error
+        )
 
 
 def is_checkpoint(path: Path) -> bool:

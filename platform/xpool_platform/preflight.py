@@ -65,10 +65,10 @@ def prepare_output_dir(config: ExperimentConfig) -> Path:
     return folder
 
 
-def check_model(config: ExperimentConfig) -> None:
+def check_model(config: ExperimentConfig, *, with_weights: bool = True) -> None:
     """Raise UserError for towers or weights that open_clip does not know."""
     try:
-        check_clip_name(config.model)
+        check_clip_name(config.model, with_weights=with_weights)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -99,5 +99,5 @@ def check_cluster(config: ExperimentConfig) -> None:
             f"train.num_workers {train.num_workers} with train.use_gpu need as many GPUs, and the "
             f"cluster has {gpus:g}; set --train.num-workers {max(1, int(gpus))} or add nodes"
             if gpus
-            else "train.use_gpu is set and the cluster has no GPU; leave it out to train on CPUs"
+            else "train.use_gpu is on and the cluster has no GPU; set --train.use-gpu False"
         )

@@ -1,6 +1,6 @@
 """From an experiment's data to decoded videos, with progress on the console."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,17 +10,18 @@ from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Console
 from xpool_platform.data.benchmark_manifest import benchmark_manifest
 from xpool_platform.data.decode import DecodedManifest, decode_manifest
-from xpool_platform.data.manifest import folder_manifest, hold_out_validation
+from xpool_platform.data.manifest import SPLITS, folder_manifest, hold_out_validation
 from xpool_platform.data.shapes import make_shapes
 from xpool_platform.errors import UserError
 
 MAX_LISTED = 20
 
 
-def own_manifest(config: ExperimentConfig) -> pa.Table | None:
+def own_manifest(config: ExperimentConfig, splits: Collection[str] = SPLITS) -> pa.Table | None:
     """All videos with their splits, where the user has them; None where the job makes its own.
 
-    Raises UserError that lists what is wrong with the data; needs no Ray.
+    Of a benchmark only the videos of `splits` need to be there, and the captions of all. Raises
+    UserError that lists what is wrong with the data; needs no Ray.
     """
     match config.data.source:
         case "shapes":
@@ -29,7 +30,7 @@ def own_manifest(config: ExperimentConfig) -> pa.Table | None:
             manifest = folder_manifest(_root(config))
         case _:
             _root(config)
-            manifest = benchmark_manifest(config.data)
+            manifest = benchmark_manifest(config.data, splits)
     return hold_out_validation(manifest, config.data, config.train.seed)
 
 

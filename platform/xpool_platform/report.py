@@ -23,6 +23,9 @@ class RetrievalReport:
     processed_intervals: dict[str, tuple[float, float]]
     """Their 95 % bootstrap intervals."""
 
+    selected_on: str = ""
+    """The split on which the checkpoint was chosen; empty: not known, or none was."""
+
     num_missing: int = 0
     """Videos of the split that could not be decoded and are not in these figures."""
 

@@ -49,6 +49,11 @@ def test_msvd_from_its_own_files(msvd, tmp_path):
     assert again["metrics"]["t2v/R1"] == run.data.metrics["test/t2v/R1"]
     assert again["num_bank_captions"] == 21
 
+    for path in (msvd / "YouTubeClips").glob("t?_0_1.mp4"):
+        path.unlink()
+    arguments = (*ON_THIS_MACHINE, *to, "--checkpoint", "small", "--run-name", "test videos alone")
+    done = evaluate("msvd", *arguments)
+    assert done.status == 0, done.err
     (msvd / "YouTubeClips" / "y_0_1.mp4").unlink()
     done = train("msvd", *ON_THIS_MACHINE, *to)
     assert done.status == 1

@@ -76,7 +76,8 @@ def test_a_run_by_its_name_gives_the_figures_of_its_training(output):
     training = json.loads((output / "runs" / "xpool" / "metrics.json").read_text())
     for key in ("split", "num_videos", "num_captions", "metrics", "intervals", "chance"):
         assert summary[key] == training[key], key
-    for words in ("decoding: 0/0", "captions", "QB-Norm", "dual softmax", "p = "):
+    assert summary["selected_on"] == training["selected_on"] == "val"
+    for words in ("decoding: 0/0", "QB-Norm", "dual softmax", "p = ", "checkpoint chosen on val"):
         assert words in out
 
     folder = output / "evaluations" / "again"
@@ -127,7 +128,7 @@ def test_another_split_recorded_in_the_training_run(output):
     runs = runs_of(output)
     assert "validation" not in runs
     run = runs["xpool"]
-    assert run.data.metrics["evaluate/shapes/val/t2v/R1"] == summary["metrics"]["t2v/R1"]
+    assert run.data.metrics["evaluate/validation/val/t2v/R1"] == summary["metrics"]["t2v/R1"]
     assert run.data.metrics["test/t2v/R1"] == before.data.metrics["test/t2v/R1"]
     assert (run.info.status, run.info.end_time) == (before.info.status, before.info.end_time)
 
@@ -213,6 +214,8 @@ def test_what_cannot_be_evaluated(output, tmp_path):
     to = ("--output-dir", str(output))
     assert "checkpoint 'nobody' is neither a file, nor" in refused("--checkpoint", "nobody", *to)
     assert "give --checkpoint, or --model.clip-pretrained" in refused("shapes", *to)
+    towers = ("--model.clip-name", "ViT-B-32", "--model.clip-pretrained", "openai")
+    assert "set --model.pooling mean for zero-shot" in refused("shapes", *to, *towers)
     message = refused("--checkpoint", "xpool", "--against", "nobody", *to)
     assert "against 'nobody' is neither a ranks.parquet" in message
     message = refused("--checkpoint", "xpool", "--model.num-heads", "2", *to)

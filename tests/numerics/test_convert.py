@@ -92,6 +92,17 @@ def test_a_file_of_another_model_is_said_to_be_one(tmp_path):
         load_reference_checkpoint(resaved(tmp_path, other))
 
 
+def test_a_layer_number_out_of_bounds_costs_nothing(content, tmp_path):
+    name = "clip.text_model.encoder.layers.999999999.mlp.fc1.weight"
+    content["state_dict"][name] = torch.zeros(2)
+    content["state_dict"]["clip.text_projection.weight"] = torch.zeros(())
+    with pytest.raises(ValueError, match=r"unexpected 1 \(clip.text_model.encoder.layers.999999"):
+        load_reference_checkpoint(resaved(tmp_path, content))
+    del content["state_dict"][name]
+    with pytest.raises(ValueError, match="do not fit each other"):
+        load_reference_checkpoint(resaved(tmp_path, content))
+
+
 def test_parameters_that_do_not_fit_each_other(content, tmp_path):
     content["state_dict"]["pool_frames.linear_proj.weight"] = torch.zeros(3, 3)
     with pytest.raises(ValueError, match=r"do not fit each other: .*linear_proj.weight"):
@@ -121,7 +132,9 @@ def test_files_that_are_no_checkpoints(tmp_path):
     shutil.copy(CHECKPOINT, tmp_path / "cut.pth")
     with (tmp_path / "cut.pth").open("r+b") as file:
         file.truncate(1000)
-    for name in ("text.pth", "cut.pth"):
+    for letter in "sta(":  # opcodes of a pickle that takes from an empty stack
+        (tmp_path / f"{letter}.pth").write_text(letter + "tart")
+    for name in ("text.pth", "cut.pth", "s.pth", "t.pth", "a.pth"):
         with pytest.raises(ValueError, match=f"{name} cannot be read"):
             load_reference_checkpoint(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pth")

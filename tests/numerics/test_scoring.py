@@ -212,6 +212,38 @@ def test_bad_input_is_named(embeds):
         score_matrix(mean, texts, frames)
 
 
+def test_bad_terms_and_tiles_are_named(embeds):
+    texts, frames = embeds
+    one, four = attention(1, 0), attention(4, 0)
+    for pooling, terms, words in (
+        (
+            MeanPooling(),
+            video_terms(one, frames),
+            "terms are keys, forms, and this pooling has units, shares",
+        ),
+        (four, video_terms(one, frames), "has keys, values, forms"),
+        (attention(2, 0), video_terms(four, frames), "are of width 12, and text_embeds"),
+        (
+            one,
+            video_terms(one, frames)[:0],
+            r"video terms 'keys' must be \[num_videos, .* not \[0,",
+        ),
+        (one, video_terms(one, 1e4 * frames).to(torch.float16), None),
+    ):
+        if words is None:
+            assert torch.isfinite(score_matrix(pooling, texts, terms)).all()
+        else:
+            with pytest.raises(ValueError, match=words):
+                score_matrix(pooling, texts, terms)
+    broken = video_terms(one, frames)
+    broken.tensors["forms"][3, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match=r"video terms 'forms' of 1 videos are not .* of video 3"):
+        score_matrix(one, texts, broken)
+    for tiles in ({"texts_per_tile": 0}, {"videos_per_tile": -1}):
+        with pytest.raises(ValueError, match="tiles must hold 1 or more"):
+            score_matrix(one, texts, frames, **tiles)
+
+
 def test_pairs_that_are_not_there_are_named(embeds):
     for pairs, words in (
         ([[0, 0], [7, 4]], r"pair \[7, 4\] is not among 7 texts and 5 videos"),

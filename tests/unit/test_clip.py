@@ -71,3 +71,17 @@ def test_the_temperature_of_the_towers_is_kept_unless_set():
     clip = build_clip(ModelConfig(clip_name="tiny"))
     kept = build_model(ModelConfig(clip_name="tiny"), LossConfig())
     assert kept.logit_scale.item() == pytest.approx(clip.logit_scale.item())
+
+
+def test_images_are_normalised_by_the_tag_also_where_its_weights_come_from_a_checkpoint(caplog):
+    config = ModelConfig(clip_name="MobileCLIP2-S0", clip_pretrained="dfndr2b", pooling="mean")
+    model = build_model(config, load_pretrained=False)
+    assert (model.image_mean, model.image_std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert not caplog.records
+
+
+def test_weights_that_a_checkpoint_replaces_may_be_gone():
+    config = ModelConfig(clip_name="tiny", clip_pretrained="/gone/towers.pt")
+    build_model(config, load_pretrained=False)
+    with pytest.raises(ValueError, match=r"/gone/towers.pt' is neither a checkpoint file"):
+        build_model(config)

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from xpool_platform.data.benchmark_sets import (
     read_msrvtt,
     read_msvd,
 )
-from xpool_platform.data.manifest import MAX_LISTED, SCHEMA
+from xpool_platform.data.manifest import MAX_LISTED, SCHEMA, SPLITS
 from xpool_platform.errors import UserError
 
 VIDEO_SUFFIXES = frozenset(
@@ -24,10 +25,11 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-def benchmark_manifest(config: DataConfig) -> pa.Table:
+def benchmark_manifest(config: DataConfig, splits: Collection[str] = SPLITS) -> pa.Table:
     """The manifest of `config.source`.
 
-    Videos are found anywhere below data.root by their id with any usual extension. Raises UserError
+    Videos are found anywhere below data.root by their id with any usual extension; those of other
+    splits than `splits` may be missing, and then have an empty uri. Raises UserError
     that lists everything that is wrong: videos that are missing, there twice, in two splits or
     without a caption, and annotation files that are missing or malformed.
     """
@@ -48,7 +50,7 @@ def benchmark_manifest(config: DataConfig) -> pa.Table:
         case _:
             raise AssertionError(config.source)
     files = _video_files(root)
-    problems = _problems(videos, files, root)
+    problems = _problems(videos, files, root, splits)
     if problems:
         shown = problems[:MAX_LISTED]
         more = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
@@ -59,7 +61,7 @@ def benchmark_manifest(config: DataConfig) -> pa.Table:
     rows = [
         {
             "video_id": video.video_id,
-            "uri": str(files[video.video_id][0]),
+            "uri": str(next(iter(files.get(video.video_id, [])), "")),
             "split": video.split,
             "captions": video.captions,
             "start_s": None,
@@ -73,7 +75,13 @@ def benchmark_manifest(config: DataConfig) -> pa.Table:
 def _video_files(root: Path) -> dict[str, list[Path]]:
     """The video files below a folder by their name without the extension."""
     files: dict[str, list[Path]] = {}
-    for folder, _, names in os.walk(root, followlinks=True):
+    seen: set[str] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above
+            below.clear()
+            continue
+        seen.add(real)
         for name in names:
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in VIDEO_SUFFIXES:
@@ -81,13 +89,18 @@ def _video_files(root: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _problems(videos: list[AnnotatedVideo], files: dict[str, list[Path]], root: Path) -> list[str]:
+def _problems(
+    videos: list[AnnotatedVideo],
+    files: dict[str, list[Path]],
+    root: Path,
+    splits: Collection[str],
+) -> list[str]:
     problems = []
     named = Counter(video.video_id for video in videos)
     problems += [f"{video_id} is listed {n} times" for video_id, n in named.items() if n > 1]
     for video in videos:
         found = files.get(video.video_id, [])
-        if not found:
+        if not found and video.split in splits:
             problems.append(f"{video.video_id} ({video.split}) has no video file")
         elif len(found) > 1:
             where = " and ".join(str(path.relative_to(root)) for path in sorted(found))

@@ -1,7 +1,7 @@
 """The field's benchmarks from their published annotation files: MSR-VTT, MSVD, LSMDC.
 
-An adapter reads a data set's own files into its videos and their captions by split; which video
-files there are is `video_files`' concern.
+An adapter reads a data set's own files into its videos and their captions by split;
+`benchmark_manifest` finds the video files.
 """
 
 import csv
@@ -83,10 +83,11 @@ def read_lsmdc(folder: Path) -> list[AnnotatedVideo]:
     """
     captions: dict[tuple[str, str], list[str]] = {}
     for split, name in LSMDC_FILES.items():
-        for number, line in enumerate(_parsed(folder / name, str.splitlines), start=1):
+        lines = _parsed(folder / name, lambda text: text.split("\n"))
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            columns = line.split("\t")
+            columns = line.rstrip("\r").split("\t")
             if len(columns) != LSMDC_COLUMNS:
                 raise UserError(
                     f"{folder / name}, line {number}: {len(columns)} columns, where LSMDC has "

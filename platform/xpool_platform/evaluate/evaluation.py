@@ -18,7 +18,7 @@ from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.encoders import Encoders
 from xpool_platform.evaluate.measure import PLAIN, measure_split
-from xpool_platform.evaluate.result_files import read_ranks, write_results
+from xpool_platform.evaluate.result_files import query_table, read_ranks, write_results
 from xpool_platform.evaluate.trained_model import load_model
 from xpool_platform.prepare import decode_videos
 from xpool_platform.report import RetrievalReport
@@ -42,11 +42,13 @@ def evaluate(
     run_dir: Path,
     tracker: Tracker,
     prefix: str,
+    selected_on: str,
     console: Console,
 ) -> Evaluation:
     """Encode the split, score it, write the results into run_dir and record them.
 
-    `prefix` stands before the names of the metrics. Raises UserError as `load_model`,
+    `prefix` stands before the names of the metrics; selected_on is the split on which the
+    checkpoint was chosen, empty where that is not known. Raises UserError as `load_model`,
     `decode_videos` and `read_ranks` do.
     """
     model = load_model(config)
@@ -54,6 +56,10 @@ def evaluate(
     wanted = manifest.filter(pc.equal(manifest["split"], split))
     decoded = decode_videos(wanted, config, output_dir, console)
     videos = decoded.videos
+    other = None
+    if config.against:
+        queries = query_table(videos["video_id"].to_pylist(), videos["captions"].to_pylist())
+        other = read_ranks(Path(config.against), queries)
     bank = _bank_captions(manifest, config)
     with console.stage("encoding") as stage:
         embeds, bank_embeds = _encoded(model, videos, bank, config, stage)
@@ -63,11 +69,11 @@ def evaluate(
         videos,
         config.eval,
         num_missing=len(decoded.bad),
+        selected_on=selected_on,
         bank_embeds=bank_embeds,
     )
     differences = {}
-    if config.against:
-        other = read_ranks(Path(config.against), measured.table)
+    if other is not None:
         differences = paired_bootstrap(measured.ranks[PLAIN], other)
     summary = {
         "experiment": config.name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xpool_platform.checkpoint_files import CONFIG, find_checkpoint, read_state
 from xpool_platform.config import EvaluationConfig
-from xpool_platform.config_io import write_config
+from xpool_platform.config_io import read_config, write_config
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.result_files import find_ranks
@@ -44,19 +44,19 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
     Raises UserError for what the user can put right, most of it before Ray starts.
     """
     config = _with_found_files(with_absolute_paths(config))
-    check_model(config)
+    check_model(config, with_weights=not config.checkpoint)
     training_run = _training_run(config)
     output_dir = prepare_output_dir(config)
     # raylets of one machine replace each other's copy of a job's folder, and this one's with it
     os.chdir(output_dir)
-    manifest = own_manifest(config)
+    manifest = own_manifest(config, _needed_splits(config))
     run_dir = new_run_dir(config, output_dir / "evaluations", "evaluation")
     opening = open_store(config, output_dir, then_import="xpool_platform.evaluate.evaluation")
     with ray_session():
         check_cluster(config)
         store = opening.result()
         if training_run:
-            tracker, prefix = store.open_run(training_run), f"evaluate/{config.name}/"
+            tracker, prefix = store.open_run(training_run), f"evaluate/{run_dir.name}/"
         else:
             tracker, prefix = store.start_run(run_dir.name), ""
         from xpool_platform.evaluate.evaluation import evaluate  # noqa: PLC0415  # see open_store
@@ -78,6 +78,7 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
                 run_dir=run_dir,
                 tracker=tracker,
                 prefix=prefix,
+                selected_on=_selected_on(config),
                 console=console,
             )
     return EvaluationResult(
@@ -99,9 +100,25 @@ def _with_found_files(config: EvaluationConfig) -> EvaluationConfig:
             f"{config.name} has neither a checkpoint nor pretrained towers, and random ones tell "
             "nothing; give --checkpoint, or --model.clip-pretrained for zero-shot retrieval"
         )
+    elif config.model.pooling == "xpool":
+        raise UserError(
+            "without a checkpoint X-Pool's pooling has learnt nothing; set --model.pooling mean "
+            "for zero-shot retrieval, or give --checkpoint"
+        )
     if config.against:
         config = replace(config, against=str(find_ranks(config.against, output_dir)))
     return config
+
+
+def _needed_splits(config: EvaluationConfig) -> set[str]:
+    """Those whose videos must be there; validation videos may be taken from the training ones."""
+    return {"val", "train"} if config.eval.split == "val" else {config.eval.split}
+
+
+def _selected_on(config: EvaluationConfig) -> str:
+    """The split on which the checkpoint was chosen, where it is known."""
+    path = Path(config.checkpoint) / CONFIG
+    return read_config(path).train.select_on if config.checkpoint and path.is_file() else ""
 
 
 def _training_run(config: EvaluationConfig) -> str:

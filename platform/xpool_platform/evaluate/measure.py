@@ -47,6 +47,7 @@ def measure_split(
     config: EvalConfig,
     *,
     num_missing: int,
+    selected_on: str,
     bank_embeds: Tensor | None = None,
 ) -> Measured:
     """Ranks and metrics with intervals and chance, plain and after-processed.
@@ -87,6 +88,7 @@ def measure_split(
         num_videos=scores.shape[1],
         num_captions=scores.shape[0],
         num_missing=num_missing,
+        selected_on=selected_on,
         metrics=metrics[PLAIN],
         intervals=intervals[PLAIN],
         chance=chance_metrics(embeds.video_of_text),

@@ -75,6 +75,19 @@ def write_results(
     return paths
 
 
+def query_table(video_ids: list[str], captions: list[list[str]]) -> pa.Table:
+    """The queries of a split in the order of `ranks_table`, without their ranks."""
+    texts = [text for of_video in captions for text in of_video]
+    of_text = [i for i, c in zip(video_ids, captions, strict=True) for _ in c]
+    return pa.table(
+        {
+            "direction": ["t2v"] * len(texts) + ["v2t"] * len(video_ids),
+            "video_id": of_text + video_ids,
+            "caption": pa.array([*texts, *[None] * len(video_ids)], pa.string()),
+        }
+    )
+
+
 def find_ranks(name: str, output_dir: Path) -> Path:
     """The ranks.parquet that a user means: a file, or the folder or name of a run or evaluation.
 
@@ -92,7 +105,7 @@ def find_ranks(name: str, output_dir: Path) -> Path:
 
 
 def read_ranks(path: Path, table: pa.Table) -> RetrievalRanks:
-    """The plain ranks in a file, in the order of the queries of `table`.
+    """The plain ranks in a file, in the order of the queries of `table`, with or without ranks.
 
     Raises UserError if the file is of another kind, or ranks other queries.
     """

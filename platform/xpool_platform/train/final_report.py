@@ -32,7 +32,14 @@ def record_final_report(
     """
     assert keeper.best is not None
     config, split = job.config, job.config.eval.split
-    measured = measure_split(model, embeds, videos, config.eval, num_missing=job.num_missing)
+    measured = measure_split(
+        model,
+        embeds,
+        videos,
+        config.eval,
+        num_missing=job.num_missing,
+        selected_on=config.train.select_on,
+    )
     report = measured.report
     summary = {"experiment": config.name, "checkpoint": str(keeper.best[0]), **asdict(report)}
     for path in write_results(Path(job.run_dir), summary, measured.table, scores=None):
