@@ -114,10 +114,10 @@ class AttentionScorer(Scorer):
         keys, forms = videos.tensors["keys"], videos.tensors["forms"]
         values = videos.tensors.get("values", keys)
         num_videos, size, num_texts = len(keys), forms.shape[-1], len(texts)
-        logits = self._products(keys, texts.tensors["queries"], "logits", work)
+        logits = self._products(keys, texts.tensors["queries"], work)
         weights = work.empty("weights", *keys.shape[:3], num_texts)
         frame_softmax(logits, weights, work)
-        products = self._products(values, texts.tensors["probes"], "logits", work)
+        products = self._products(values, texts.tensors["probes"], work)
         products = products.mul_(weights).sum(dim=(1, 2))
         weights = weights.view(num_videos, size, num_texts)
         applied = work.empty("forms", num_videos, 3 * size + 3, num_texts)
@@ -147,10 +147,10 @@ class AttentionScorer(Scorer):
         norm = self._pooling.layer_norm1
         return F.layer_norm(embeds, norm.normalized_shape, *self._norm1, norm.eps)
 
-    def _products(self, keys: Tensor, queries: Tensor, name: str, work: Workspace) -> Tensor:
+    def _products(self, keys: Tensor, queries: Tensor, work: Workspace) -> Tensor:
         """[num_videos, num_heads, num_frames, num_texts]: every frame with every text, by head."""
         num_videos, heads, num_frames, width = keys.shape
-        out = work.empty(name, heads, num_videos * num_frames, len(queries))
+        out = work.empty("products", heads, num_videos * num_frames, len(queries))
         by_head = keys.transpose(0, 1).reshape(heads, -1, width)
         for h in range(heads):
             own = queries[:, h * width : (h + 1) * width]
