@@ -40,6 +40,34 @@ LOCAL_ENVIRONMENT = {
 
 
 @contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block; a second one does not wait.
+
+    Raised in the middle of Ray's start, an interrupt is lost, or leaves processes behind, or a
+    lock of `logging` for which the thread that opens MLflow would wait for ever.
+    """
+    interrupted = False
+
+    def note(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            _interrupt(signal_number, frame)
+        interrupted = True
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = {number: one for number, one in handlers.items() if one is not signal.SIG_IGN}
+    for number in heard:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def ray_session() -> Iterator[None]:
     """Ray for the time of a job.
 
@@ -51,6 +79,16 @@ def ray_session() -> Iterator[None]:
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # the default, without its warning
     warnings.simplefilter("ignore")
+    try:
+        with interrupts_held():
+            _start_ray()
+        signal.signal(signal.SIGTERM, _interrupt)  # Ray's own would exit without clean-up
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_ray() -> None:
     address = os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
@@ -72,11 +110,6 @@ def ray_session() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     DataContext.get_current().enable_progress_bars = False
     DataContext.get_current().print_on_execution_start = False
-    signal.signal(signal.SIGTERM, _interrupt)  # Ray's own handler would exit without clean-up
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _interrupt(_signal_number: int, _frame: FrameType | None) -> None:
