@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from videos import numbered_frame, read_number, write_video
+from xpool_platform.data import pyav_decoder, pyav_file
 from xpool_platform.data.decode_child import decode
 from xpool_platform.data.decode_guard import DecodeGuard
+from xpool_platform.data.packets import PacketTable, leading_packets, packets_to_decode
+from xpool_platform.data.pyav_file import opened_video, read_packets
 from xpool_platform.data.video import FrameSettings, VideoError, choose_frames, scaled_size
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
@@ -25,10 +28,14 @@ def settings(**changes) -> FrameSettings:
     return FrameSettings(**{**defaults, **changes})
 
 
-def numbers(path: Path, start_s=None, end_s=None, **changes) -> list[int]:
-    video = decode(str(path), settings(**changes), start_s, end_s)
+def decoded(path: Path, start_s=None, end_s=None, **changes):
+    video = decode(str(path), settings(**changes), start_s, end_s, keep=lambda picture: picture)
     assert len(video.frames) == len(video.times_s)
-    return [read_number(frame) for frame in video.frames]
+    return video
+
+
+def numbers(path: Path, start_s=None, end_s=None, **changes) -> list[int]:
+    return [read_number(frame) for frame in decoded(path, start_s, end_s, **changes).frames]
 
 
 both_decoders = pytest.mark.parametrize("decoder", ["pyav", "decord"])
@@ -56,7 +63,7 @@ def test_b_frames_do_not_change_the_order(tmp_path, decoder):
 def test_a_variable_frame_rate_is_sampled_by_time(tmp_path, decoder):
     ticks = [*range(21), *range(21, 84, 7)]  # 21 frames in the first second, 3 in each later one
     path = write_video(tmp_path / "vfr.mp4", len(ticks), ticks=ticks)
-    video = decode(str(path), settings(decoder=decoder), None, None)
+    video = decoded(path, decoder=decoder)
     got = [read_number(frame) for frame in video.frames]
     parts = len(got)
     end = ticks[-1] + np.median(np.diff(ticks))
@@ -85,9 +92,9 @@ def test_a_short_video_gives_each_of_its_frames(tmp_path, decoder, num_frames):
 @both_decoders
 def test_the_short_side_is_scaled_and_the_shape_kept(tmp_path, decoder):
     path = write_video(tmp_path / "a.mp4", 8, size=(160, 96))
-    assert decode(str(path), settings(decoder=decoder), None, None).frames.shape == (4, 48, 80, 3)
+    assert np.stack(decoded(path, decoder=decoder).frames).shape == (4, 48, 80, 3)
     portrait = write_video(tmp_path / "p.mp4", 8, size=(96, 160))
-    frames = decode(str(portrait), settings(decoder=decoder), None, None).frames
+    frames = np.stack(decoded(portrait, decoder=decoder).frames)
     assert frames.shape == (4, 80, 48, 3)
 
 
@@ -110,7 +117,7 @@ def test_files_that_are_no_videos_say_so(tmp_path):
         ("hls", "Invalid (data|argument)"),
     ):
         with pytest.raises(VideoError, match=reason):
-            decode(str(tmp_path / f"{name}.mp4"), settings(), None, None)
+            decoded(tmp_path / f"{name}.mp4")
 
 
 def test_a_damaged_video_is_an_error_and_never_wrong_frames(tmp_path):
@@ -141,6 +148,62 @@ def test_a_truncated_video_says_how_much_is_there(tmp_path):
     with pytest.raises(VideoError) as caught:
         numbers(cut)
     assert caught.value.kind == "truncated"
+
+
+GROUPS = {"g": "12", "keyint_min": "12", "sc_threshold": "0"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(GROUPS, id="closed groups"),
+        pytest.param({**GROUPS, "bf": "3"}, id="b-frames"),
+        pytest.param({**GROUPS, "bf": "3", "x264-params": "open-gop=1"}, id="open groups"),
+        pytest.param({"g": "999", "bf": "3"}, id="one group"),
+    ],
+)
+@pytest.mark.parametrize("rate", [0.1, 3.0, 21.0])
+def test_decoding_only_what_is_needed_gives_the_frames_of_decoding_all(
+    tmp_path, monkeypatch, options, rate
+):
+    path = write_video(tmp_path / "a.mp4", 240, options=options)
+    wanted = decoded(path, frames_per_second=rate, min_frames=7)
+    monkeypatch.setattr(pyav_decoder, "packets_to_decode", lambda *_: [])
+    through = decoded(path, frames_per_second=rate, min_frames=7)
+    assert [read_number(f) for f in through.frames] == [read_number(f) for f in wanted.frames]
+    assert (np.stack(through.frames) == np.stack(wanted.frames)).all()
+
+
+def test_packets_that_are_not_held_are_read_again(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 84)
+    monkeypatch.setattr(pyav_file, "MAX_HELD_BYTES", 100)
+    monkeypatch.setattr(pyav_decoder, "_decoded_times", None)  # no falling back
+    assert numbers(path) == list(range(3, 84, 7))
+
+
+def test_the_needed_packets_by_hand():
+    # decoding order of two open groups: I0 P3 B1 B2 | I6 B4 B5 P9 B7 B8
+    pts = np.array([0, 3, 1, 2, 6, 4, 5, 9, 7, 8])
+    keys = np.array([1, 0, 0, 0, 1, 0, 0, 0, 0, 0], bool)
+    table = PacketTable(pts, keys, np.ones(10, bool))
+    assert packets_to_decode(table, [2]) == [range(4)]
+    assert packets_to_decode(table, [0, 3]) == [range(2)]
+    assert packets_to_decode(table, [6]) == [range(4, 5)]
+    assert packets_to_decode(table, [5]) == [range(7)]  # it may refer to the first group
+    assert packets_to_decode(table, [0, 9]) == [range(1), range(4, 8)]
+    assert leading_packets(table, range(4, 8)) == [5, 6]
+    assert leading_packets(table, range(7)) == []
+    late = PacketTable(pts, np.array([0] * 4 + [1] + [0] * 5, bool), table.is_shown)
+    assert packets_to_decode(late, [1, 7]) == [range(4, 9)]  # nothing before the first key frame
+
+
+def test_only_the_groups_of_wanted_frames_are_decoded(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 600, options={**GROUPS, "bf": "0"})
+    with opened_video(str(path)) as (container, stream):
+        table, packets = read_packets(container, stream)
+        wanted = table.shown_pts()[[14, 301]].tolist()
+        frames = [frame.pts for frame in pyav_decoder._needed_frames(packets, table, wanted)]
+    assert table.shown_pts()[[*range(12, 15), *range(300, 302)]].tolist() == frames
 
 
 def test_frames_are_chosen_by_time():
@@ -253,9 +316,9 @@ def test_the_real_clips_all_decode():
         names = sorted({row["video"] for row in csv.DictReader(file)})
     assert len(names) == 15
     for name in names:
-        video = decode(str(CLIPS / name), settings(min_frames=12), None, None)
+        video = decoded(CLIPS / name, min_frames=12)
         assert len(video.frames) >= 12
-        assert video.frames.std() > 5
+        assert np.std(video.frames) > 5
         assert (np.diff(video.times_s) > 0).all()
 
 
@@ -279,11 +342,10 @@ def test_the_real_clips_all_decode():
     ],
 )
 def test_the_odd_clips(name, outcome):
-    path = str(CLIPS / "edge" / name)
+    path = CLIPS / "edge" / name
     if isinstance(outcome, tuple):
-        video = decode(path, settings(min_frames=12), None, None)
-        assert video.frames.shape[1:3] == outcome
+        assert {f.shape[:2] for f in decoded(path, min_frames=12).frames} == {outcome}
     else:
         with pytest.raises(VideoError) as caught:
-            decode(path, settings(min_frames=12), None, None)
+            decoded(path, min_frames=12)
         assert caught.value.kind == outcome

@@ -1,8 +1,9 @@
 """The process that decodes, run by `decode_guard`: requests on stdin, frames on stdout.
 
-A request is a line of JSON. A reply is a line of JSON and, after success, the bytes of the frames
-and of their times. The kernel ends the process at a request's deadline (SIGALRM at its default),
-whatever the decoder is doing, and also when the parent is long gone.
+A request is a line of JSON. A reply is a line of JSON and, after success, the bytes of the frames,
+as JPEG files where a quality is given, and of their times. The kernel ends the process at a
+request's deadline (SIGALRM at its default), whatever the decoder is doing, and also when the parent
+is long gone.
 """
 
 import json
@@ -11,19 +12,33 @@ import resource
 import signal
 import stat
 import sys
+from functools import partial
 from typing import Any, BinaryIO
+
+import numpy as np
+import simplejpeg
 
 from xpool_platform.data.decord_decoder import decode_with_decord
 from xpool_platform.data.pyav_decoder import decode_with_pyav
-from xpool_platform.data.video import DecodedVideo, FrameSettings, VideoError
+from xpool_platform.data.video import (
+    FrameSettings,
+    KeepPicture,
+    Kept,
+    SampledVideo,
+    VideoError,
+)
 
 DECODERS = {"pyav": decode_with_pyav, "decord": decode_with_decord}
 
 
 def decode(
-    path: str, settings: FrameSettings, start_s: float | None, end_s: float | None
-) -> DecodedVideo:
-    """Frames of a regular file, with the decoder of the settings. Raises VideoError."""
+    path: str,
+    settings: FrameSettings,
+    start_s: float | None,
+    end_s: float | None,
+    keep: KeepPicture[Kept],
+) -> SampledVideo[Kept]:
+    """What is kept of a regular file's frames, by the settings' decoder. Raises VideoError."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -33,7 +48,7 @@ def decode(
     if status.st_size == 0:
         raise VideoError("not-a-video", "it is empty")
     try:
-        return DECODERS[settings.decoder](path, settings, start_s, end_s)
+        return DECODERS[settings.decoder](path, settings, start_s, end_s, keep)
     except MemoryError as error:
         raise VideoError("too-large", "decoding needs more memory than allowed") from error
 
@@ -48,15 +63,37 @@ def main() -> None:
         _serve(json.loads(line), replies)
 
 
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    wanted = (
+        request["path"],
+        FrameSettings(**request["settings"]),
+        request["start_s"],
+        request["end_s"],
+    )
+    if request["jpeg_quality"] is None:
+        pixels = decode(*wanted, keep=lambda picture: picture)
+        frames = _stacked(pixels.frames)
+        return {"shape": frames.shape}, [frames.data, pixels.times_s.astype("<f8").data]
+    encode = partial(
+        simplejpeg.encode_jpeg, quality=request["jpeg_quality"], colorsubsampling="420"
+    )
+    video = decode(*wanted, keep=encode)
+    reply = {"sizes": [len(jpeg) for jpeg in video.frames], "duration_s": video.duration_s}
+    return reply, [*video.frames, video.times_s.astype("<f8").data]
+
+
+def _stacked(frames: list[np.ndarray]) -> np.ndarray:
+    if len({frame.shape for frame in frames}) > 1:
+        raise VideoError("unsupported", "the proportions of its frames change")
+    return np.stack(frames)
+
+
 def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
     signal.setitimer(signal.ITIMER_REAL, request["deadline_s"])
-    settings = FrameSettings(**request["settings"])
-    parts: list[Any] = []
     reply: dict[str, Any]
+    parts: list[Any] = []
     try:
-        video = decode(request["path"], settings, request["start_s"], request["end_s"])
-        reply = {"shape": video.frames.shape}
-        parts = [video.frames.data, video.times_s.astype("<f8").data]
+        reply, parts = _answer(request)
     except VideoError as error:
         reply = {"kind": error.kind, "reason": error.reason}
     except Exception as error:  # noqa: BLE001  # whatever a decoder raises is about this one video

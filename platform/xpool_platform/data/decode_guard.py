@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 import xpool
 import xpool_platform
-from xpool_platform.data.video import DecodedVideo, FrameSettings, VideoError
+from xpool_platform.data.video import DecodedVideo, EncodedVideo, FrameSettings, VideoError
 
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 """The child's environment, so that no credential is in it."""
@@ -37,19 +38,29 @@ class DecodeGuard:
         end_s: float | None = None,
     ) -> DecodedVideo:
         """The frames of a video, or VideoError, at the latest when the deadline is over."""
-        if self._child is None or self._child.poll() is not None:
-            self._child = self._start()
-        request = {
-            "path": path,
-            "settings": asdict(settings),
-            "start_s": start_s,
-            "end_s": end_s,
-            "deadline_s": self.deadline_s,
-        }
-        try:
-            return self._ask(self._child, request)
-        except (BrokenPipeError, EOFError):
-            raise self._end_of_child() from None
+        reply, read = self._ask(path, settings, start_s, end_s, jpeg_quality=None)
+        shape = reply["shape"]
+        frames, times = read(math.prod(shape)), read(8 * shape[0])
+        return DecodedVideo(
+            frames=np.frombuffer(frames, np.uint8).reshape(shape),
+            times_s=np.frombuffer(times, "<f8"),
+        )
+
+    def encode(
+        self,
+        path: str,
+        settings: FrameSettings,
+        start_s: float | None,
+        end_s: float | None,
+        jpeg_quality: int,
+    ) -> EncodedVideo:
+        """The frames of a video as JPEG files, or VideoError; otherwise as `decode`."""
+        reply, read = self._ask(path, settings, start_s, end_s, jpeg_quality=jpeg_quality)
+        return EncodedVideo(
+            jpegs=[read(size) for size in reply["sizes"]],
+            times_s=np.frombuffer(read(8 * len(reply["sizes"])), "<f8"),
+            duration_s=reply["duration_s"],
+        )
 
     def close(self) -> None:
         """End the child."""
@@ -71,26 +82,47 @@ class DecodeGuard:
             env=environment,
         )
 
-    def _ask(self, child: subprocess.Popen[bytes], request: dict[str, Any]) -> DecodedVideo:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(json.dumps(request).encode() + b"\n")
-        child.stdin.flush()
-        line = child.stdout.readline()
+    def _ask(
+        self,
+        path: str,
+        settings: FrameSettings,
+        start_s: float | None,
+        end_s: float | None,
+        jpeg_quality: int | None,
+    ) -> tuple[dict[str, Any], Callable[[int], bytes]]:
+        """The head of the child's reply, and what reads the bytes after it."""
+        if self._child is None or self._child.poll() is not None:
+            self._child = self._start()
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        replies = self._child.stdout
+        request = {
+            "path": path,
+            "settings": asdict(settings),
+            "start_s": start_s,
+            "end_s": end_s,
+            "deadline_s": self.deadline_s,
+            "jpeg_quality": jpeg_quality,
+        }
+
+        def read(num_bytes: int) -> bytes:
+            content = replies.read(num_bytes)
+            if len(content) < num_bytes:
+                raise self._end_of_child()
+            return content
+
+        try:
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise self._end_of_child() from None
+        line = replies.readline()
         if not line.endswith(b"\n"):
-            raise EOFError
+            raise self._end_of_child()
         reply = json.loads(line)
         if "kind" in reply:
             raise VideoError(reply["kind"], reply["reason"])
-        shape = reply["shape"]
-        frames = child.stdout.read(math.prod(shape))
-        times = child.stdout.read(8 * shape[0])
-        if len(times) < 8 * shape[0]:
-            raise EOFError
-        return DecodedVideo(
-            frames=np.frombuffer(frames, np.uint8).reshape(shape),
-            times_s=np.frombuffer(times, "<f8"),
-        )
+        return reply, read
 
     def _end_of_child(self) -> VideoError:
         assert self._child is not None

@@ -6,19 +6,27 @@ the guard ends it when it does.
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from xpool_platform.data.video import (
-    DecodedVideo,
     FrameSettings,
+    KeepPicture,
+    Kept,
+    SampledVideo,
     VideoError,
     choose_frames,
     scaled_size,
+    segment_bounds,
 )
 
 
 def decode_with_decord(
-    path: str, settings: FrameSettings, start_s: float | None, end_s: float | None
-) -> DecodedVideo:
+    path: str,
+    settings: FrameSettings,
+    start_s: float | None,
+    end_s: float | None,
+    keep: KeepPicture[Kept],
+) -> SampledVideo[Kept]:
     """The frames of a segment, by `choose_frames`. Raises VideoError."""
     try:
         import decord  # noqa: PLC0415  # it has no wheel for every platform, and pyav needs it not
@@ -35,10 +43,18 @@ def decode_with_decord(
         reason = str(error).splitlines()[0].rsplit("] ", 1)[-1]
         raise VideoError("damaged", reason or "decord gives no reason") from error
     width, height = scaled_size(pictures.shape[2], pictures.shape[1], settings.short_side)
+    scaler = VideoReformatter()
     frames = [
-        av.VideoFrame.from_ndarray(picture, format="rgb24")
-        .reformat(width, height, interpolation="BICUBIC")
-        .to_ndarray()
+        keep(
+            scaler.reformat(
+                av.VideoFrame.from_ndarray(picture, format="rgb24"),
+                width,
+                height,
+                interpolation="BICUBIC",
+                threads=1,
+            ).to_ndarray()
+        )
         for picture in pictures
     ]
-    return DecodedVideo(frames=np.stack(frames), times_s=shown[chosen])
+    start, end = segment_bounds(shown, start_s, end_s)
+    return SampledVideo(frames=frames, times_s=shown[chosen], duration_s=end - start)

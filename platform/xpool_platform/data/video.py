@@ -2,16 +2,22 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from xpool_platform.config import DataConfig
 
-FRAMES_VERSION = 1
+FRAMES_VERSION = 2
 """Raised when the same settings begin to give other frames."""
+
+MAX_KEPT_FRAMES = 20_000
+"""Frames kept of one video at most: at three a second nearly two hours."""
+
+Kept = TypeVar("Kept")
 
 VideoErrorKind = Literal[
     "not-a-video", "damaged", "truncated", "too-large", "unsupported", "timeout", "crash"
@@ -52,6 +58,18 @@ class FrameSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SampledVideo(Generic[Kept]):
+    """What was kept of the chosen frames, in the order of time."""
+
+    frames: list[Kept]
+    times_s: Float[np.ndarray, " num_frames"]
+    """When each frame is first shown, in seconds of the file's own clock, from its first frame."""
+
+    duration_s: float
+    """Length of the segment, or of the whole video."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedVideo:
     """Frames in the order of time."""
 
@@ -59,7 +77,41 @@ class DecodedVideo:
     """Upright RGB."""
 
     times_s: Float[np.ndarray, " num_frames"]
-    """When each frame is first shown, in seconds of the file's own clock, from its first frame."""
+    """As those of SampledVideo."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedVideo:
+    """Frames in the order of time, as JPEG files."""
+
+    jpegs: list[bytes]
+    """Upright RGB."""
+
+    times_s: Float[np.ndarray, " num_frames"]
+    """As those of SampledVideo."""
+
+    duration_s: float
+    """As that of SampledVideo."""
+
+
+KeepPicture = Callable[[UInt8[np.ndarray, "height width 3"]], Kept]
+"""What a decoder does at once with each picture, so that not all of them are held as pixels."""
+
+
+def segment_bounds(
+    times_s: Float[np.ndarray, " num_shown"], start_s: float | None, end_s: float | None
+) -> tuple[float, float]:
+    """Start and end of a segment within a video whose frames are shown at times_s.
+
+    The last frame is taken to last as long as the median one. Raises VideoError if the segment
+    begins after the end.
+    """
+    last_duration = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
+    video_end = float(times_s[-1]) + last_duration
+    start = start_s or 0.0
+    if start > video_end:
+        raise VideoError("truncated", f"start_s {start:g} is after its end at {video_end:.2f} s")
+    return start, min(video_end, end_s) if end_s is not None else video_end
 
 
 def choose_frames(
@@ -74,20 +126,20 @@ def choose_frames(
     and at least min_frames; of each part, the frame that is on the screen at its centre. A segment
     of fewer frames than min_frames gives each of them once.
 
-    Raises VideoError if the segment begins after the last frame.
+    Raises VideoError if the segment begins after the last frame, or gives too many frames.
     """
-    num_shown = len(times_s)
-    last_duration = float(np.median(np.diff(times_s))) if num_shown > 1 else 0.0
-    video_end = float(times_s[-1]) + last_duration
-    start = start_s or 0.0
-    end = min(video_end, end_s) if end_s is not None else video_end
-    if start > video_end:
-        raise VideoError("truncated", f"start_s {start:g} is after its end at {video_end:.2f} s")
+    start, end = segment_bounds(times_s, start_s, end_s)
     first = max(0, int(np.searchsorted(times_s, start, side="right")) - 1)
     stop = max(first + 1, int(np.searchsorted(times_s, end, side="left")))
     if stop - first <= settings.min_frames:
         return list(range(first, stop))
     num_parts = max(settings.min_frames, round((end - start) * settings.frames_per_second))
+    if num_parts > MAX_KEPT_FRAMES:
+        raise VideoError(
+            "too-large",
+            f"{end - start:.0f} s give {num_parts} frames, at most {MAX_KEPT_FRAMES} are kept; cut "
+            "it into segments or lower data.frames_per_second",
+        )
     centres = start + (np.arange(num_parts) + 0.5) * (end - start) / num_parts
     chosen = np.searchsorted(times_s, centres, side="right") - 1
     return np.clip(chosen, first, stop - 1).tolist()
