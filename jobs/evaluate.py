@@ -67,6 +67,7 @@ def _default(name: str | None, options: list[str]) -> EvaluationConfig:
         num_frames=trained.data.num_frames,
         frames_per_second=trained.data.frames_per_second,
         short_side=trained.data.short_side,
+        jpeg_quality=trained.data.jpeg_quality,
     )
     return _evaluation(replace(config, data=data, model=trained.model, loss=trained.loss), path)
 

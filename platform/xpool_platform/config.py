@@ -54,14 +54,14 @@ class ShapesConfig:
 class DataConfig:
     """Where videos and captions come from and how they are decoded."""
 
-    source: Literal["shapes", "folder", "msrvtt", "msvd", "lsmdc"] = "folder"
-    """`shapes` makes its own videos, `folder` reads captions.csv; the others are benchmarks."""
+    source: Literal["shapes", "folder", "msrvtt", "msvd", "lsmdc", "activitynet"] = "folder"
+    """`shapes` makes its own videos, `folder` takes yours; the others are benchmarks."""
 
     root: str = ""
-    """The videos' folder; for `folder`, with captions.csv: video,caption[,split,start_s,end_s]."""
+    """The videos' folder; `folder` finds captions.csv, .tsv, .jsonl, .parquet or .txt in it."""
 
     annotations: str = ""
-    """For a benchmark: the folder of its annotation files; empty: data.root."""
+    """File of video,caption[,split,start_s,end_s,video_id]; a benchmark's folder; empty: root."""
 
     msrvtt_train: Literal["9k", "7k"] = "9k"
     """Training list of MSR-VTT: 9,000 or 7,010 videos; both are tested on 1k-A."""
@@ -76,10 +76,16 @@ class DataConfig:
     """Frames that the model sees of each video."""
 
     frames_per_second: float = 3.0
-    """Frames kept of each second of video; never fewer than num_frames of a video."""
+    """Frames kept of each second of video; of a short one as many as num_frames need, or all."""
 
     short_side: int = 224
     """Pixels of the short side of the kept frames; smaller videos are enlarged."""
+
+    jpeg_quality: int = 90
+    """Quality of the kept frames, which are JPEG files, from 1 to 100."""
+
+    frames_dir: str = ""
+    """Where frames are kept: a folder, or a URI as s3://bucket/frames; empty: output_dir/frames."""
 
     augment: bool = True
     """Whether training crops and flips clips at random; off, it sees them as evaluation does."""
@@ -105,6 +111,8 @@ class DataConfig:
             if not getattr(self, name) > 0:
                 raise ValueError(f"data.{name} must be above 0, not {getattr(self, name)}")
         _at_least("data", self, 2**28, "decode_memory_bytes")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"data.jpeg_quality must be from 1 to 100, not {self.jpeg_quality}")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"data.val_fraction must be in [0, 1), not {self.val_fraction}")
         if not 0 <= self.max_bad_fraction <= 1:
@@ -257,3 +265,15 @@ class EvaluationConfig(ExperimentConfig):
     def __post_init__(self) -> None:
         if self.num_bank_captions < 0:
             raise ValueError(f"num_bank_captions must be at least 0, not {self.num_bank_captions}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparationConfig(ExperimentConfig):
+    """An experiment whose videos are decoded ahead."""
+
+    unused_days: float = 30.0
+    """With --prune: days without use after which a frame store is removed."""
+
+    def __post_init__(self) -> None:
+        if not self.unused_days >= 0:
+            raise ValueError(f"unused_days must be at least 0, not {self.unused_days}")

@@ -1,7 +1,7 @@
 """What a person sees: progress as bars on a terminal and as a few lines in a log, then a table."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -17,6 +17,8 @@ from rich.progress import (
 from rich.table import Table
 
 from xpool.bootstrap import PairedDifference
+from xpool_platform.data.store_catalogue import StoreEntry
+from xpool_platform.data.summary import SplitSummary
 from xpool_platform.report import RetrievalReport
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -58,6 +60,49 @@ class Console:
         else:
             yield _Lines(self, name)
 
+    def summary(self, summaries: Sequence[SplitSummary]) -> None:
+        """The splits of the data, one under the other, and all of them together."""
+        table = Table(title="data", title_justify="left")
+        table.add_column("")
+        for title in ("videos", "captions", "hours"):
+            table.add_column(title, justify="right")
+        for split in summaries:
+            table.add_row(
+                split.split, f"{split.num_videos:,}", f"{split.num_captions:,}", _hours(split.hours)
+            )
+        hours = [split.hours for split in summaries if split.hours is not None]
+        table.add_section()
+        table.add_row(
+            "total",
+            f"{sum(split.num_videos for split in summaries):,}",
+            f"{sum(split.num_captions for split in summaries):,}",
+            _hours(sum(hours) if len(hours) == len(summaries) else None),
+        )
+        self._rich.print(table)
+
+    def stores(self, entries: Sequence[StoreEntry], where: str) -> None:
+        """Frame stores, the last used first."""
+        total = sum(entry.num_bytes for entry in entries) / 2**20
+        self.line(f"{len(entries)} frame stores, {total:,.1f} MiB, {where}")
+        if not entries:
+            return
+        table = Table()
+        table.add_column("store", no_wrap=True)
+        for title in ("videos", "MiB", "days unused"):
+            table.add_column(title, justify="right")
+        table.add_column("experiments")
+        table.add_column("frames")
+        for entry in entries:
+            table.add_row(
+                entry.location.rsplit("/", 1)[-1],
+                f"{entry.num_videos:,}",
+                f"{entry.num_bytes / 2**20:,.1f}",
+                f"{entry.idle_days:.1f}",
+                ", ".join(entry.experiments),
+                entry.settings if entry.is_current else f"of an older version: {entry.settings}",
+            )
+        self._rich.print(table)
+
     def table(self, report: RetrievalReport, caption: str) -> None:
         """The metrics of both directions with 95 % intervals, beside chance and after-processed."""
         missing = f", {report.num_missing} more missing" if report.num_missing else ""
@@ -91,6 +136,10 @@ class Console:
                 )
             table.add_row(words, *cells)
         self._rich.print(table)
+
+
+def _hours(hours: float | None) -> str:
+    return "" if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:,.1f}"
 
 
 def _metrics_table(title: str, caption: str) -> Table:

@@ -2,10 +2,23 @@
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """A mistake or a lack outside the program; the message names the thing and the way out."""
+
+
+@contextmanager
+def raised_as_user_error() -> Iterator[None]:
+    """Raise the user's part of a failure, if there is one, instead of the failure."""
+    try:
+        yield
+    except Exception as error:
+        user_error = user_error_within(error)
+        if user_error is None:
+            raise
+        raise user_error from None
 
 
 def user_error_within(error: BaseException) -> UserError | None:

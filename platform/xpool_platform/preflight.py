@@ -10,6 +10,7 @@ import ray
 
 from xpool.clip_names import check_clip_name
 from xpool_platform.config import ExperimentConfig
+from xpool_platform.data.locations import is_uri
 from xpool_platform.errors import UserError
 from xpool_platform.output_dir import default_output_dir
 
@@ -32,13 +33,16 @@ def with_absolute_paths(config: Config) -> Config:
             config.data,
             root=_absolute(config.data.root),
             annotations=_absolute(config.data.annotations),
+            frames_dir=_absolute(config.data.frames_dir),
         ),
         model=replace(config.model, clip_pretrained=pretrained),
     )
 
 
 def _absolute(folder: str) -> str:
-    return str(Path(folder).expanduser().absolute()) if folder else ""
+    if not folder or is_uri(folder):
+        return folder
+    return str(Path(folder).expanduser().absolute())
 
 
 def prepare_output_dir(config: ExperimentConfig) -> Path:
@@ -71,6 +75,16 @@ def check_model(config: ExperimentConfig, *, with_weights: bool = True) -> None:
         check_clip_name(config.model, with_weights=with_weights)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def check_decoding(config: ExperimentConfig) -> None:
+    """Raise UserError if the cluster can never decode a video."""
+    cpus, decode = ray.cluster_resources().get("CPU", 0.0), config.data.decode_cpus
+    if decode > cpus:
+        raise UserError(
+            f"data.decode_cpus {decode:g} are more than the {cpus:g} CPUs of the cluster; set "
+            f"--data.decode-cpus {cpus:g} or less"
+        )
 
 
 def check_cluster(config: ExperimentConfig) -> None:

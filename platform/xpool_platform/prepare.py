@@ -5,16 +5,29 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Console
 from xpool_platform.data.benchmark_manifest import benchmark_manifest
-from xpool_platform.data.decode import DecodedManifest, decode_manifest
-from xpool_platform.data.manifest import SPLITS, folder_manifest, hold_out_validation
+from xpool_platform.data.decode import (
+    BadVideo,
+    DecodedManifest,
+    decode_manifest,
+    errors_table,
+)
+from xpool_platform.data.folder_manifest import folder_manifest
+from xpool_platform.data.manifest import SPLITS, hold_out_validation
 from xpool_platform.data.shapes import make_shapes
+from xpool_platform.data.store_catalogue import open_store
+from xpool_platform.data.summary import split_summary
+from xpool_platform.data.video import FrameSettings
 from xpool_platform.errors import UserError
+from xpool_platform.tracking.tracker import Tracker
 
 MAX_LISTED = 20
+ERRORS = "errors.parquet"
+"""The videos that cannot be decoded, with a class and a reason each."""
 
 
 def own_manifest(config: ExperimentConfig, splits: Collection[str] = SPLITS) -> pa.Table | None:
@@ -27,7 +40,8 @@ def own_manifest(config: ExperimentConfig, splits: Collection[str] = SPLITS) -> 
         case "shapes":
             return None
         case "folder":
-            manifest = folder_manifest(_root(config))
+            annotations = Path(config.data.annotations) if config.data.annotations else None
+            manifest = folder_manifest(_root(config), annotations)
         case _:
             _root(config)
             manifest = benchmark_manifest(config.data, splits)
@@ -55,16 +69,37 @@ def check_splits(manifest: pa.Table, wanted: Mapping[str, str]) -> None:
 
 
 def decode_videos(
-    manifest: pa.Table, config: ExperimentConfig, output_dir: Path, console: Console
+    manifest: pa.Table,
+    config: ExperimentConfig,
+    *,
+    run_dir: Path,
+    tracker: Tracker | None,
+    console: Console,
 ) -> DecodedManifest:
-    """The videos of a manifest, in the frame cache; those that cannot be decoded are named.
+    """The videos of a manifest, in the frame store; a summary of them on the console.
 
-    Raises UserError if there are too many of them, or one is of the split that is reported.
+    Those that cannot be decoded are named, and kept with their reasons as errors.parquet in run_dir
+    and with the run. Raises UserError if there are too many of them, or one is of the split that is
+    reported.
     """
+    settings = FrameSettings.of(config.data)
+    store = open_store(frames_dir(config), settings, config.name)
     with console.stage("decoding") as stage:
-        decoded = decode_manifest(manifest, config.data, output_dir / "frames", stage)
-    for bad in decoded.bad:
-        console.line(f"left out {bad.video_id}: {bad.kind}, {bad.reason}")
+        decoded = decode_manifest(manifest, config.data, store, stage)
+    if decoded.bad:
+        path = run_dir / ERRORS
+        pq.write_table(errors_table(decoded.bad), path)
+        if tracker is not None:
+            tracker.log_artifact(path)
+        lines = _bad_lines(decoded.bad)
+        if len(decoded.bad) > config.data.max_bad_fraction * len(manifest):
+            raise UserError(
+                f"{len(decoded.bad)} of {len(manifest)} videos cannot be decoded, more than the "
+                f"share data.max_bad_fraction = {config.data.max_bad_fraction:g} allows:\n{lines}\n"
+                f"{path} has them all. Replace them, take them out, or raise "
+                "--data.max-bad-fraction"
+            )
+        console.line(f"left out {len(decoded.bad)} of {len(manifest)} videos:\n{lines}")
     missing = missing_videos(manifest, decoded, config.eval.split)
     if missing and not config.eval.allow_missing:
         raise UserError(
@@ -73,7 +108,13 @@ def decode_videos(
             "another test set; replace them, or set --eval.allow-missing True to report how many "
             "are missing"
         )
+    console.summary(split_summary(decoded.videos))
     return decoded
+
+
+def frames_dir(config: ExperimentConfig) -> str:
+    """Where the frame stores are."""
+    return config.data.frames_dir or str(Path(config.output_dir, "frames"))
 
 
 def missing_videos(manifest: pa.Table, decoded: DecodedManifest, split: str) -> list[str]:
@@ -83,8 +124,14 @@ def missing_videos(manifest: pa.Table, decoded: DecodedManifest, split: str) -> 
     return [video_id for video_id in in_split if video_id in bad]
 
 
+def _bad_lines(bad: list[BadVideo]) -> str:
+    shown = [f"  {video.video_id}: {video.kind}, {video.reason}" for video in bad[:MAX_LISTED]]
+    more = [f"  and {len(bad) - MAX_LISTED} more"] if len(bad) > MAX_LISTED else []
+    return "\n".join([*shown, *more])
+
+
 def _root(config: ExperimentConfig) -> Path:
     if not config.data.root:
-        what = "your videos and captions.csv" if config.data.source == "folder" else "the videos"
-        raise UserError(f"data.root is empty; give the folder of {what}: --data.root PATH")
+        whose = "your" if config.data.source == "folder" else "the"
+        raise UserError(f"data.root is empty; give the folder of {whose} videos: --data.root PATH")
     return Path(config.data.root)

@@ -16,7 +16,7 @@ import ray
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten, write_config
-from xpool_platform.errors import UserError, user_error_within
+from xpool_platform.errors import UserError, raised_as_user_error
 from xpool_platform.tracking.tracker import RunStatus, Tracker
 
 if TYPE_CHECKING:
@@ -71,16 +71,12 @@ def run_ended(tracker: Tracker, *, was_ended: bool = False) -> Iterator[None]:
     """
     status: RunStatus = "FAILED"
     try:
-        yield
+        with raised_as_user_error():
+            yield
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
-    except Exception as error:
-        user_error = user_error_within(error)
-        if user_error is None:
-            raise
-        raise user_error from None
     finally:
         if was_ended:
             tracker.flush()

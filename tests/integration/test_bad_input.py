@@ -6,6 +6,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import SMALL_SHAPES, train
 from mlflow.tracking import MlflowClient
@@ -55,23 +56,29 @@ def test_folders_that_do_not_fit(tmp_path, folder):
     message = refused("clips", "--data.root", str(tmp_path / "empty"), *out)
     assert "has no captions.csv; write one" in message
     (folder / "1.mp4").unlink()
-    (folder / "3.mp4").unlink()
+    (folder / "3.mp4").write_bytes(b"")
     message = refused("clips", "--data.root", str(folder), *out)
     assert "line 3: 1.mp4 is not there" in message
-    assert "line 5: 3.mp4 is not there" in message
+    assert "line 5: 3.mp4 is empty, it has 0 bytes" in message
 
 
 def test_undecodable_videos_are_named_with_their_reasons(tmp_path, folder):
     (folder / "1.mp4").write_text("<html>not found</html>")
-    (folder / "3.mp4").write_bytes(b"")
+    (folder / "3.mp4").write_bytes(b"\0")
     message = refused("clips", "--data.root", str(folder), "--output-dir", str(tmp_path / "out"))
     assert "2 of 4 videos cannot be decoded" in message
     assert "1.mp4: damaged" in message
-    assert "3.mp4: not-a-video, it is empty" in message
+    assert "3.mp4: damaged" in message
     assert "--data.max-bad-fraction" in message
     client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("clips").experiment_id])
     assert run.info.status == "FAILED"
+    rows = pq.read_table(client.download_artifacts(run.info.run_id, "errors.parquet")).to_pylist()
+    assert [(row["video_id"], row["split"], row["kind"]) for row in rows] == [
+        ("1.mp4", "train", "damaged"),
+        ("3.mp4", "train", "damaged"),
+    ]
+    assert all(row["reason"] for row in rows)
 
 
 def test_the_rest_goes_on_where_that_is_allowed(tmp_path, folder):
@@ -81,7 +88,7 @@ def test_the_rest_goes_on_where_that_is_allowed(tmp_path, folder):
         *("--data.max-bad-fraction", "0.3", "--train.num-steps", "2"),
     )
     assert done.status == 0, done.err
-    assert "left out 1.mp4: damaged" in done.out
+    assert "left out 1 of 4 videos:\n  1.mp4: damaged" in done.out
     assert "train.batch_size 32 shrinks to 3" in done.out
     assert "train: 3 captions, 3 videos" in done.out
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import simplejpeg
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -17,9 +18,9 @@ from xpool.loss import contrastive_loss
 from xpool.model import build_model
 from xpool.optim import build_optimizer
 from xpool.similarity import similarity_matrix
-from xpool_platform.data.frame_cache import write_frames
+from xpool_platform.data.frame_store import write_frames
 from xpool_platform.data.plan import worker_bounds
-from xpool_platform.data.video import DecodedVideo
+from xpool_platform.data.video import EncodedVideo
 from xpool_platform.evaluate.encode import encode_split
 from xpool_platform.train.collectives import gather_rows, sum_gradients
 from xpool_platform.train.step import global_batch_loss
@@ -126,10 +127,11 @@ def test_workers_encode_as_one(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
     for i in range(5):
-        path = tmp_path / f"{i}.safetensors"
+        uri = str(tmp_path / f"{i}.parquet")
         frames = rng.integers(0, 256, (4, 48, 60, 3), dtype=np.uint8)
-        write_frames(path, DecodedVideo(frames=frames, times_s=np.arange(4.0)))
-        rows.append({"frames_path": str(path), "num_frames": 4, "captions": CAPTIONS[: i % 3 + 1]})
+        jpegs = [simplejpeg.encode_jpeg(frame) for frame in frames]
+        write_frames(uri, EncodedVideo(jpegs=jpegs, times_s=np.arange(4.0), duration_s=4.0))
+        rows.append({"frames_uri": uri, "num_frames": 4, "captions": CAPTIONS[: i % 3 + 1]})
     videos = pa.Table.from_pylist(rows)
     expected = encode(0, 1, videos)
     assert expected[0].shape == (9, 128)

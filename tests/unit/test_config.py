@@ -66,6 +66,13 @@ def test_the_recipe_of_the_paper_and_its_honest_variant(name, dropout, pooling_l
     assert (honest.data.val_fraction > 0) == name.startswith("msrvtt")
 
 
+def test_activitynet_has_the_recipe_and_does_not_select_on_the_test_split():
+    config, other = experiment("activitynet"), experiment("msrvtt_9k_val")
+    assert (config.name, config.data.source) == ("activitynet", "activitynet")
+    assert (config.train, config.data.val_fraction) == (other.train, 0.05)
+    assert (config.train.select_on, config.eval.split) == ("val", "test")
+
+
 @pytest.mark.parametrize(
     ("kind", "field", "value"),
     [

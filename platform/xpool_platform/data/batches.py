@@ -6,7 +6,6 @@ batches do not depend on the number of workers.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from jaxtyping import UInt8
 from xpool.sampling import random_frame_indices
 from xpool.transforms import eval_transform, train_transform
 from xpool_platform.data.feed import Feed
-from xpool_platform.data.frame_cache import read_frames
+from xpool_platform.data.frame_store import read_frames
 from xpool_platform.data.plan import BatchPlan, worker_bounds
 
 
@@ -58,23 +57,24 @@ def load_row(feed: Feed, plan: BatchPlan, step: int, rank: int) -> dict[str, Any
     pairs = plan.batch(step)
     first, stop = worker_bounds(len(pairs), rank, feed.world_size)
     epoch = step // plan.batches_per_epoch
-    clips, captions = [], []
-    for video, caption in pairs[first:stop].tolist():
+    shape = (stop - first, feed.num_frames, 3, feed.image_size, feed.image_size)
+    clips = torch.empty(shape, dtype=torch.uint8)
+    captions = []
+    for clip, (video, caption) in zip(clips, pairs[first:stop].tolist(), strict=True):
         rng = np.random.default_rng([feed.seed, epoch, video, caption])
         indices = random_frame_indices(feed.num_available[video], feed.num_frames, rng)
-        frames = torch.from_numpy(read_frames(Path(feed.frames_paths[video]), indices))
+        frames = torch.from_numpy(read_frames(feed.frames_uris[video], indices))
         frames = frames.permute(0, 3, 1, 2)  # [num_frames, 3, height, width]
-        clip = (
+        clip[:] = (
             train_transform(frames, feed.image_size, rng)
             if feed.augment
             else eval_transform(frames, feed.image_size)
         )
-        clips.append(clip.contiguous().numpy().tobytes())
         captions.append(feed.captions[video][caption])
     return {
         "step": step,
         "rank": rank,
         "num_pairs": len(pairs),
-        "frames": b"".join(clips),
+        "frames": clips.numpy().reshape(-1).data,
         "captions": captions,
     }

@@ -1,90 +1,79 @@
-"""Anyone's own videos: a folder with captions.csv, `video,caption[,split][,start_s,end_s]`."""
+"""Captions from CSV and TSV: a header with `video` and `caption`, then a line for each caption."""
 
 import csv
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from xpool_platform.data.caption_rows import COLUMNS, SECONDS, CaptionRow, caption_row
+from xpool_platform.data.plain_text import shown
+from xpool_platform.data.text_files import open_text
 from xpool_platform.errors import UserError
 
-FILE_NAME = "captions.csv"
-COLUMNS = ("video", "caption", "split", "start_s", "end_s")
+if TYPE_CHECKING:
+    import _csv
 
 
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """One caption of one video or of a segment of it."""
+def read_csv(path: Path, delimiter: str = ",") -> list[CaptionRow]:
+    """The rows in order, those that are wrong included.
 
-    line: int
-    video: str
-    caption: str
-    split: str
-    start_s: float | None
-    end_s: float | None
-
-
-def read_captions(root: Path) -> list[Caption]:
-    """The rows of root/captions.csv, in order.
-
-    Raises UserError if the file is missing, not a CSV of these columns, or holds a number that is
-    none; all bad lines are named at once.
+    Quotes are those of CSV in TSV, too, as Excel and pandas write them. Raises UserError for a
+    file that cannot be read or does not have the columns.
     """
-    path = root / FILE_NAME
-    if not root.is_dir():
-        raise UserError(f"data.root {str(root)!r} is not a folder; give the folder of your videos")
-    if not path.is_file():
-        raise UserError(
-            f"data.root {str(root)!r} has no {FILE_NAME}; write one there with a header line "
-            "`video,caption` and a line for each caption, e.g. `dog.mp4,a dog catches a frisbee`"
-        )
+    with open_text(path, newline="") as file:
+        return list(_rows(path, csv.reader(file, delimiter=delimiter, strict=True)))
+
+
+def read_tsv(path: Path) -> list[CaptionRow]:
+    """As read_csv, with tabs between the columns."""
+    return read_csv(path, delimiter="\t")
+
+
+def _rows(path: Path, reader: "_csv.Reader") -> Iterator[CaptionRow]:
+    line = 1
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return _parse(path, csv.DictReader(file, strict=True))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+        header = [name.strip() for name in next(reader, [])]
+        check_columns(path, header)
+        line = reader.line_num + 1
+        for fields in reader:
+            where, line = f"line {line}", reader.line_num + 1
+            if fields:  # the line is not blank
+                yield _row(where, header, fields)
     except csv.Error as error:
-        raise UserError(f"{path} is not a well-formed CSV: {error}") from error
+        reason = str(error).replace("'\t'", "a tab")
+        yield CaptionRow(where=f"line {line}", problems=(f"not well-formed: {reason}",))
 
 
-def _parse(path: Path, reader: csv.DictReader) -> list[Caption]:
-    header = reader.fieldnames or []
+def check_columns(path: Path, header: list[str]) -> None:
+    """Raise UserError unless `video` and `caption` are there and no column of ours is twice."""
     missing = [name for name in COLUMNS[:2] if name not in header]
     if missing:
+        has = shown(", ".join(header)) if any(header) else "empty"
         raise UserError(
-            f"{path} has no column {' and no column '.join(missing)}; its header is "
-            f"{','.join(header) or 'empty'}, and should be video,caption"
+            f"{path} has no column {' and no column '.join(missing)}; its header is {has}, and "
+            f"should have video and caption, and may have {', '.join(COLUMNS[2:])}"
         )
-    captions, bad = [], []
-    for row in reader:
-        values = {name: (row.get(name) or "").strip() for name in COLUMNS}
-        try:
-            start_s, end_s = _seconds(values["start_s"]), _seconds(values["end_s"])
-            if start_s is not None and end_s is not None and start_s >= end_s:
-                raise ValueError(f"start_s {start_s} is not before end_s {end_s}")
-        except ValueError as error:
-            bad.append(f"line {reader.line_num}: {error}")
-            continue
-        captions.append(
-            Caption(
-                line=reader.line_num,
-                video=values["video"],
-                caption=values["caption"],
-                split=values["split"],
-                start_s=start_s,
-                end_s=end_s,
-            )
-        )
-    if bad:
-        raise UserError(f"{path} has bad numbers:\n  " + "\n  ".join(bad))
-    if not captions:
-        raise UserError(f"{path} has a header but no captions")
-    return captions
+    for name in COLUMNS:
+        if header.count(name) > 1:
+            raise UserError(f"{path} has {header.count(name)} columns {name}; leave one of them")
 
 
-def _seconds(text: str) -> float | None:
+def _row(where: str, header: list[str], fields: list[str]) -> CaptionRow:
+    values: dict[str, object] = dict(zip(header, fields, strict=False))
+    for name in SECONDS:
+        values[name] = _number(str(values.get(name) or "").strip())
+    row = caption_row(where, values)
+    if any(field.strip() for field in fields[len(header) :]):
+        # a caption with a comma: what follows it is in the wrong columns
+        too_many = f"{len(fields)} columns, and the header has {len(header)}; is a quote missing?"
+        return CaptionRow(where=where, video=row.video, problems=(too_many,))
+    return row
+
+
+def _number(text: str) -> float | str | None:
     if not text:
         return None
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{text!r} is not a time in seconds")
-    return value
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,8 +1,7 @@
-"""Every video of a manifest decoded once, by Ray Data over CPU workers, into the frame cache."""
+"""Every video of a manifest decoded once, by Ray Data over CPU workers, into the frame store."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -10,13 +9,19 @@ import ray
 
 from xpool_platform.config import DataConfig
 from xpool_platform.data.decode_guard import process_guard
-from xpool_platform.data.frame_cache import frames_path, num_frames, write_frames
+from xpool_platform.data.frame_store import (
+    StoredVideo,
+    frames_uri,
+    stored_videos,
+    video_name,
+    write_frames,
+)
 from xpool_platform.data.video import FrameSettings, VideoError
-from xpool_platform.errors import UserError
 
 VIDEOS_PER_TASK = 16
 MAX_TASKS = 500
-MAX_LISTED = 20
+MAX_RETRIES = 3
+"""Times that a task is done again whose worker died; Ray Data would do it for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,86 +29,90 @@ class BadVideo:
     """A video that gave no frames."""
 
     video_id: str
+    uri: str
+    split: str
     kind: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedManifest:
-    """A manifest whose videos are all in the cache."""
+    """A manifest whose videos are all in the store."""
 
     videos: pa.Table
-    """The manifest without the bad videos, with the columns `frames_path` and `num_frames`."""
+    """The manifest without the bad videos; with `frames_uri`, `num_frames` and `duration_s`."""
 
     bad: list[BadVideo]
     """What was left out."""
 
     num_decoded: int
-    """Videos decoded now; the others were in the cache."""
+    """Videos decoded now; the others were in the store."""
 
 
 def decode_manifest(
     manifest: pa.Table,
     config: DataConfig,
-    cache_dir: Path,
+    store: str,
     on_progress: Callable[[int, int], None],
 ) -> DecodedManifest:
-    """Fill the cache with what is missing; on_progress gets (done, total) of the missing ones.
-
-    Raises UserError if more than data.max_bad_fraction of the videos cannot be decoded; the
-    message names them with their reasons.
-    """
+    """Fill the store with what is missing; on_progress gets (done, total) of the missing ones."""
     settings = FrameSettings.of(config)
-    paths = [
-        str(frames_path(cache_dir, settings, row["uri"], row["start_s"], row["end_s"]))
-        for row in manifest.to_pylist()
-    ]
-    videos = manifest.append_column("frames_path", pa.array(paths, pa.string()))
-    counts = [num_frames(Path(path)) for path in paths]
-    missing = [row for row, count in zip(videos.to_pylist(), counts, strict=True) if not count]
-    bad: dict[str, BadVideo] = {}
-    decoded: dict[str, int] = {}
+    rows = manifest.to_pylist()
+    names = [video_name(row["uri"], row["start_s"], row["end_s"]) for row in rows]
+    stored = stored_videos(store, names)
+    missing = {
+        name: row | {"name": name, "frames_uri": frames_uri(store, name)}
+        for name, row in zip(names, rows, strict=True)
+        if name not in stored
+    }
+    errors: dict[str, tuple[str, str]] = {}
     on_progress(0, len(missing))
     if missing:
         dataset = ray.data.from_items(
-            missing, override_num_blocks=min(MAX_TASKS, -(-len(missing) // VIDEOS_PER_TASK))
-        ).map(_decode_row, fn_args=(config, settings), num_cpus=config.decode_cpus)
+            list(missing.values()),
+            override_num_blocks=min(MAX_TASKS, -(-len(missing) // VIDEOS_PER_TASK)),
+        ).map(
+            _decode_row,
+            fn_args=(config, settings),
+            num_cpus=config.decode_cpus,
+            max_retries=MAX_RETRIES,
+        )
         for done, row in enumerate(dataset.iter_rows(), start=1):
             if row["kind"]:
-                bad[row["video_id"]] = BadVideo(row["video_id"], row["kind"], row["reason"])
-            decoded[row["video_id"]] = row["num_frames"]
+                errors[row["name"]] = row["kind"], row["reason"]
+            else:
+                stored[row["name"]] = StoredVideo(row["num_frames"], row["duration_s"])
             on_progress(done, len(missing))
-    _check_bad(list(bad.values()), len(paths), config)
-    all_counts = [
-        count or decoded[video_id]
-        for count, video_id in zip(counts, manifest["video_id"].to_pylist(), strict=True)
+    good = [name in stored for name in names]
+    found = [stored[name] for name in names if name in stored]
+    videos = manifest.filter(pa.array(good, pa.bool_()))
+    columns = {
+        "frames_uri": pa.array([frames_uri(store, n) for n in names if n in stored], pa.string()),
+        "num_frames": pa.array([video.num_frames for video in found], pa.int64()),
+        "duration_s": pa.array([video.duration_s for video in found], pa.float64()),
+    }
+    for name, column in columns.items():
+        videos = videos.append_column(name, column)
+    bad = [
+        BadVideo(row["video_id"], row["uri"], row["split"], *errors[name])
+        for name, row in zip(names, rows, strict=True)
+        if name not in stored
     ]
-    videos = videos.append_column("num_frames", pa.array(all_counts, pa.int64()))
-    good = pa.array([count > 0 for count in all_counts])
-    return DecodedManifest(
-        videos=videos.filter(good), bad=list(bad.values()), num_decoded=len(decoded) - len(bad)
-    )
+    return DecodedManifest(videos, bad, num_decoded=len(missing) - len(errors))
+
+
+def errors_table(bad: list[BadVideo]) -> pa.Table:
+    """The bad videos as a table: video_id, uri, split, kind, reason."""
+    schema = pa.schema([(name, pa.string()) for name in BadVideo.__slots__])
+    return pa.Table.from_pylist([asdict(video) for video in bad], schema=schema)
 
 
 def _decode_row(row: dict[str, Any], config: DataConfig, settings: FrameSettings) -> dict[str, Any]:
     guard = process_guard(config.decode_deadline_s, config.decode_memory_bytes)
-    result = {"video_id": row["video_id"], "kind": "", "reason": "", "num_frames": 0}
+    result = {"name": row["name"], "kind": "", "reason": "", "num_frames": 0, "duration_s": 0.0}
     try:
-        video = guard.decode(row["uri"], settings, row["start_s"], row["end_s"])
+        video = guard.encode(row["uri"], settings, row["start_s"], row["end_s"])
     except VideoError as error:
         return {**result, "kind": error.kind, "reason": error.reason}
-    write_frames(Path(row["frames_path"]), video)
-    return {**result, "num_frames": len(video.frames)}
-
-
-def _check_bad(bad: list[BadVideo], num_videos: int, config: DataConfig) -> None:
-    if len(bad) <= config.max_bad_fraction * num_videos:
-        return
-    listed = [f"{video.video_id}: {video.kind}, {video.reason}" for video in bad[:MAX_LISTED]]
-    more = [f"and {len(bad) - MAX_LISTED} more"] if len(bad) > MAX_LISTED else []
-    raise UserError(
-        f"{len(bad)} of {num_videos} videos cannot be decoded, more than the share "
-        f"data.max_bad_fraction = {config.max_bad_fraction:g} allows:\n  "
-        + "\n  ".join([*listed, *more])
-        + "\nreplace them, take them out, or raise --data.max-bad-fraction"
-    )
+    write_frames(row["frames_uri"], video)
+    return {**result, "num_frames": len(video.jpegs), "duration_s": video.duration_s}

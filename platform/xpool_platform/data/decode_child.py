@@ -1,7 +1,7 @@
 """The process that decodes, run by `decode_guard`: requests on stdin, frames on stdout.
 
 A request is a line of JSON. A reply is a line of JSON and, after success, the bytes of the frames,
-as JPEG files where a quality is given, and of their times. The kernel ends the process at a
+as JPEG files where that is asked for, and of their times. The kernel ends the process at a
 request's deadline (SIGALRM at its default), whatever the decoder is doing, and also when the parent
 is long gone.
 """
@@ -12,7 +12,6 @@ import resource
 import signal
 import stat
 import sys
-from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -64,28 +63,25 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    wanted = (
-        request["path"],
-        FrameSettings(**request["settings"]),
-        request["start_s"],
-        request["end_s"],
-    )
-    if request["jpeg_quality"] is None:
-        pixels = decode(*wanted, keep=lambda picture: picture)
-        frames = _stacked(pixels.frames)
-        return {"shape": frames.shape}, [frames.data, pixels.times_s.astype("<f8").data]
-    encode = partial(
-        simplejpeg.encode_jpeg, quality=request["jpeg_quality"], colorsubsampling="420"
-    )
-    video = decode(*wanted, keep=encode)
-    reply = {"sizes": [len(jpeg) for jpeg in video.frames], "duration_s": video.duration_s}
-    return reply, [*video.frames, video.times_s.astype("<f8").data]
+    settings = FrameSettings(**request["settings"])
+    shapes: set[tuple[int, ...]] = set()
 
+    def keep(picture: np.ndarray) -> memoryview:
+        shapes.add(picture.shape)
+        if len(shapes) > 1:
+            raise VideoError("unsupported", "the proportions of its frames change")
+        if not request["as_jpeg"]:
+            return picture.data
+        quality = settings.jpeg_quality
+        return memoryview(simplejpeg.encode_jpeg(picture, quality=quality, colorsubsampling="420"))
 
-def _stacked(frames: list[np.ndarray]) -> np.ndarray:
-    if len({frame.shape for frame in frames}) > 1:
-        raise VideoError("unsupported", "the proportions of its frames change")
-    return np.stack(frames)
+    video = decode(request["path"], settings, request["start_s"], request["end_s"], keep)
+    reply = {
+        "sizes": [frame.nbytes for frame in video.frames],
+        "shape": next(iter(shapes)),
+        "duration_s": video.duration_s,
+    }
+    return reply, [*video.frames, video.times_s.astype("<f8")]
 
 
 def _serve(request: dict[str, Any], replies: BinaryIO) -> None:

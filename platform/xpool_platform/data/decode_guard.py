@@ -1,7 +1,6 @@
 """Decoding in a child process: a hang or a crash costs one video and one restart."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -38,11 +37,10 @@ class DecodeGuard:
         end_s: float | None = None,
     ) -> DecodedVideo:
         """The frames of a video, or VideoError, at the latest when the deadline is over."""
-        reply, read = self._ask(path, settings, start_s, end_s, jpeg_quality=None)
-        shape = reply["shape"]
-        frames, times = read(math.prod(shape)), read(8 * shape[0])
+        reply, read = self._ask(path, settings, start_s, end_s, as_jpeg=False)
+        frames, times = read(sum(reply["sizes"])), read(8 * len(reply["sizes"]))
         return DecodedVideo(
-            frames=np.frombuffer(frames, np.uint8).reshape(shape),
+            frames=np.frombuffer(frames, np.uint8).reshape(-1, *reply["shape"]),
             times_s=np.frombuffer(times, "<f8"),
         )
 
@@ -50,12 +48,11 @@ class DecodeGuard:
         self,
         path: str,
         settings: FrameSettings,
-        start_s: float | None,
-        end_s: float | None,
-        jpeg_quality: int,
+        start_s: float | None = None,
+        end_s: float | None = None,
     ) -> EncodedVideo:
         """The frames of a video as JPEG files, or VideoError; otherwise as `decode`."""
-        reply, read = self._ask(path, settings, start_s, end_s, jpeg_quality=jpeg_quality)
+        reply, read = self._ask(path, settings, start_s, end_s, as_jpeg=True)
         return EncodedVideo(
             jpegs=[read(size) for size in reply["sizes"]],
             times_s=np.frombuffer(read(8 * len(reply["sizes"])), "<f8"),
@@ -88,7 +85,8 @@ class DecodeGuard:
         settings: FrameSettings,
         start_s: float | None,
         end_s: float | None,
-        jpeg_quality: int | None,
+        *,
+        as_jpeg: bool,
     ) -> tuple[dict[str, Any], Callable[[int], bytes]]:
         """The head of the child's reply, and what reads the bytes after it."""
         if self._child is None or self._child.poll() is not None:
@@ -102,7 +100,7 @@ class DecodeGuard:
             "start_s": start_s,
             "end_s": end_s,
             "deadline_s": self.deadline_s,
-            "jpeg_quality": jpeg_quality,
+            "as_jpeg": as_jpeg,
         }
 
         def read(num_bytes: int) -> bytes:

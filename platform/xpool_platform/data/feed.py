@@ -32,7 +32,7 @@ ROW_SCHEMA = pa.schema(
 class Feed:
     """All that a loading task needs to know of a training."""
 
-    frames_paths: list[str]
+    frames_uris: list[str]
     num_available: list[int]
     captions: list[list[str]]
     batch_size: int

@@ -23,7 +23,9 @@ import ray
 from jaxtyping import Bool, Float, UInt8
 
 from xpool_platform.config import ShapesConfig
-from xpool_platform.data.captions_csv import COLUMNS, FILE_NAME
+from xpool_platform.data.caption_rows import COLUMNS
+
+FILE_NAME = "captions.csv"
 
 GENERATOR_VERSION = 1
 """Raised when the same config begins to make other videos."""

@@ -33,6 +33,14 @@ class VideoError(Exception):
         self.reason = reason
 
 
+def kept_at_least(num_frames: int) -> int:
+    """Frames kept of a short video for runs that sample num_frames: 16, 32, 64 and so on.
+
+    Runs that sample a few more or fewer share their frames, whichever came first.
+    """
+    return max(16, 1 << (num_frames - 1).bit_length())
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameSettings:
     """All that decides which frames a video gives and how they look."""
@@ -41,14 +49,16 @@ class FrameSettings:
     frames_per_second: float
     min_frames: int
     short_side: int
+    jpeg_quality: int = 90
 
     @classmethod
     def of(cls, config: DataConfig) -> "FrameSettings":
         return cls(
             decoder=config.decoder,
             frames_per_second=config.frames_per_second,
-            min_frames=config.num_frames,
+            min_frames=kept_at_least(config.num_frames),
             short_side=config.short_side,
+            jpeg_quality=config.jpeg_quality,
         )
 
     def fingerprint(self) -> str:

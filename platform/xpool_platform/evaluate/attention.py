@@ -1,7 +1,5 @@
 """Which frames captions attend to, as a figure."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import torch
@@ -11,7 +9,7 @@ from xpool.pooling import Pooling
 from xpool.sampling import uniform_frame_indices
 from xpool.scoring import attention_weights
 from xpool_platform.config import ExperimentConfig
-from xpool_platform.data.frame_cache import read_frames
+from xpool_platform.data.frame_store import read_frames
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.tracking.figures import CaptionAttention, attention_figure
 
@@ -31,6 +29,6 @@ def split_attention_figure(
     for (text, video), frame_weights in zip(pairs.tolist(), weights.cpu().numpy(), strict=True):
         available = videos["num_frames"][video].as_py()
         indices = uniform_frame_indices(available, config.data.num_frames)
-        frames = read_frames(Path(videos["frames_path"][video].as_py()), indices)
+        frames = read_frames(videos["frames_uri"][video].as_py(), indices)
         rows.append(CaptionAttention(caption=texts[text], frames=frames, weights=frame_weights))
     return attention_figure(rows)

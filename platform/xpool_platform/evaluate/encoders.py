@@ -75,7 +75,7 @@ class Encoders:
     ) -> Float[Tensor, "num_videos num_frames embed_dim"]:
         """Frame embeddings, in the table's order."""
         size = self._config.eval.batch_size
-        videos = videos.select(["frames_path", "num_frames"])  # captions would travel for nothing
+        videos = videos.select(["frames_uri", "num_frames"])  # captions would travel for nothing
         shares = [videos.slice(i, size) for i in range(0, len(videos), size)]
         return torch.cat(list(self._encoded(shares, len(videos), "videos", stage)))
 

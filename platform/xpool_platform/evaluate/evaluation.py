@@ -38,7 +38,6 @@ def evaluate(
     config: EvaluationConfig,
     manifest: pa.Table,
     *,
-    output_dir: Path,
     run_dir: Path,
     tracker: Tracker,
     prefix: str,
@@ -54,7 +53,7 @@ def evaluate(
     model = load_model(config)
     split = config.eval.split
     wanted = manifest.filter(pc.equal(manifest["split"], split))
-    decoded = decode_videos(wanted, config, output_dir, console)
+    decoded = decode_videos(wanted, config, run_dir=run_dir, tracker=tracker, console=console)
     videos = decoded.videos
     other = None
     if config.against:

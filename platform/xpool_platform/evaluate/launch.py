@@ -74,7 +74,6 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
             evaluation = evaluate(
                 config,
                 manifest,
-                output_dir=output_dir,
                 run_dir=run_dir,
                 tracker=tracker,
                 prefix=prefix,

@@ -69,7 +69,6 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
             report = _train(
                 config,
                 manifest,
-                output_dir=output_dir,
                 run_dir=run_dir,
                 tracker=tracker,
                 console=console,
@@ -87,7 +86,6 @@ def _train(
     config: ExperimentConfig,
     manifest: pa.Table,
     *,
-    output_dir: Path,
     run_dir: Path,
     tracker: Tracker,
     console: Console,
@@ -98,7 +96,7 @@ def _train(
         "eval.split": config.eval.split,
     }
     check_splits(manifest, wanted)
-    decoded = decode_videos(manifest, config, output_dir, console)
+    decoded = decode_videos(manifest, config, run_dir=run_dir, tracker=tracker, console=console)
     check_splits(decoded.videos, wanted)
     train_videos = decoded.videos.filter(pc.equal(decoded.videos["split"], "train"))
     batch_size = min(config.train.batch_size, len(train_videos))
@@ -116,12 +114,13 @@ def _train(
             "data.num_videos_train": len(train_videos),
             "data.num_captions_train": plan.num_pairs,
             "data.num_videos_bad": len(decoded.bad),
+            "data.hours_train": round(pc.sum(train_videos["duration_s"]).as_py() / 3600, 3),
             "train.num_steps_resolved": num_steps,
             "train.batch_size_resolved": batch_size,
         }
     )
     feed = Feed(
-        frames_paths=train_videos["frames_path"].to_pylist(),
+        frames_uris=train_videos["frames_uri"].to_pylist(),
         num_available=train_videos["num_frames"].to_pylist(),
         captions=train_videos["captions"].to_pylist(),
         batch_size=batch_size,

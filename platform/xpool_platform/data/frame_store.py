@@ -1,0 +1,110 @@
+"""Decoded frames, each video once: Parquet files of JPEG frames with their times.
+
+A store is a folder that is named by the fingerprint of its `FrameSettings`. It may lie on any file
+system of pyarrow. A video is one file in it, named by the video's identity: written whole or not at
+all, never changed, so several jobs may fill a store at once and others read it meanwhile.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import simplejpeg
+from jaxtyping import UInt8
+
+from xpool_platform.data.locations import (
+    files_below,
+    filesystem_of,
+    read_whole,
+    write_whole,
+)
+from xpool_platform.data.video import EncodedVideo
+from xpool_platform.errors import UserError
+
+SCHEMA = pa.schema([("time_s", pa.float64()), ("jpeg", pa.binary())])
+DURATION = b"duration_s"
+NUM_READERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVideo:
+    """What a store knows of a video."""
+
+    num_frames: int
+    duration_s: float
+
+
+def video_name(uri: str, start_s: float | None, end_s: float | None) -> str:
+    """A name that changes when the video's path, size, modification time or segment does."""
+    status = os.stat(uri)
+    identity = f"{uri}\0{status.st_size}\0{status.st_mtime_ns}\0{start_s}\0{end_s}"
+    return hashlib.blake2b(identity.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def frames_uri(store: str, name: str) -> str:
+    """Where a store keeps the frames of a video."""
+    return f"{store}/{name[:2]}/{name}.parquet"
+
+
+def write_frames(uri: str, video: EncodedVideo) -> None:
+    """Write a video's frames, whole or not at all."""
+    schema = SCHEMA.with_metadata({DURATION: repr(video.duration_s).encode()})
+    table = pa.table({"time_s": video.times_s, "jpeg": video.jpegs}, schema=schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    write_whole(uri, sink.getvalue())
+
+
+def stored_videos(store: str, names: Sequence[str]) -> dict[str, StoredVideo]:
+    """Those of the named videos that are in a store."""
+    sizes = {info.base_name: info.size for info in files_below(store)}
+    there = [name for name in names if sizes.get(f"{name}.parquet")]
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        found = pool.map(lambda name: _stored_video(frames_uri(store, name)), there)
+        return {name: video for name, video in zip(there, found, strict=True) if video is not None}
+
+
+def read_frames(uri: str, indices: Sequence[int]) -> UInt8[np.ndarray, "num_frames height width 3"]:
+    """The frames of these indices. Raises UserError if the file is damaged or gone."""
+    done: dict[int, np.ndarray] = {}
+    try:
+        parquet = pq.ParquetFile(pa.BufferReader(read_whole(uri)), page_checksum_verification=True)
+        column = parquet.read(columns=["jpeg"], use_threads=False)["jpeg"].combine_chunks()
+        jpegs = [memoryview(column[index].as_buffer()).cast("B") for index in indices]
+        height, width, _, _ = simplejpeg.decode_jpeg_header(jpegs[0])
+        frames = np.empty((len(jpegs), height, width, 3), np.uint8)
+        for index, jpeg, frame in zip(indices, jpegs, frames, strict=True):
+            previous = done.setdefault(index, frame)
+            if previous is frame:
+                simplejpeg.decode_jpeg(jpeg, buffer=frame)
+            else:
+                frame[:] = previous
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"the frames in {uri} cannot be read ({error}); remove that file and run again: the "
+            "video will be decoded again"
+        ) from error
+    return frames
+
+
+def _stored_video(uri: str) -> StoredVideo | None:
+    filesystem, path = filesystem_of(uri)
+    try:
+        with filesystem.open_input_file(path) as file:
+            metadata = pq.read_metadata(file)
+        return StoredVideo(metadata.num_rows, float(metadata.metadata[DURATION]))
+    except (pa.ArrowException, OSError, KeyError):  # to be written again
+        return None
