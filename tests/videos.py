@@ -1,6 +1,6 @@
 """Real video files whose frames tell their own number, for tests of decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,6 +37,7 @@ def write_video(
     ticks: Sequence[int] | None = None,
     size: tuple[int, int] = (160, 96),
     options: dict[str, str] | None = None,
+    picture: Callable[[int, int, int], np.ndarray] = numbered_frame,
 ) -> Path:
     """Numbered frames; `ticks` are their times in units of 1 / rate, by default 0, 1, 2, ..."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
@@ -46,7 +47,7 @@ def write_video(
         stream.codec_context.time_base = Fraction(1, rate)
         stream.options = {"crf": "20", "g": "12", **(options or {})}
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
             frame.pts = ticks[number] if ticks is not None else number
             frame.time_base = Fraction(1, rate)
             container.mux(stream.encode(frame))

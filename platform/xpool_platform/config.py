@@ -90,6 +90,9 @@ class DataConfig:
     augment: bool = True
     """Whether training crops and flips clips at random; off, it sees them as evaluation does."""
 
+    cache_embeds: bool = True
+    """Whether towers that do not learn (optim.clip_lr 0, no augment) embed everything once."""
+
     decoder: Literal["pyav", "decord"] = "pyav"
     """`pyav` is exact and strict; `decord` is there for those who want its pixels."""
 

@@ -77,6 +77,16 @@ def check_model(config: ExperimentConfig, *, with_weights: bool = True) -> None:
         raise UserError(str(error)) from error
 
 
+def check_learning(config: ExperimentConfig) -> None:
+    """Raise UserError if nothing of the model would learn."""
+    if config.optim.clip_lr == 0 and config.model.pooling != "xpool":
+        raise UserError(
+            f"optim.clip_lr 0 freezes the towers, and model.pooling {config.model.pooling!r} has "
+            "nothing to learn; set --model.pooling xpool or --optim.clip-lr 1e-6, or evaluate "
+            "without training: python jobs/evaluate.py"
+        )
+
+
 def check_decoding(config: ExperimentConfig) -> None:
     """Raise UserError if the cluster can never decode a video."""
     cpus, decode = ray.cluster_resources().get("CPU", 0.0), config.data.decode_cpus

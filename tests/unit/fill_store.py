@@ -10,16 +10,22 @@ from xpool_platform.data.video import FrameSettings
 SETTINGS = FrameSettings(decoder="pyav", frames_per_second=3.0, min_frames=16, short_side=48)
 
 
+def say(what: str) -> None:
+    """Tell whoever started this process how far it is."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
 def fill(folder: Path, store: str) -> None:
     """Decode what is not in the store yet."""
     guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
     paths = {video_name(str(path), None, None): str(path) for path in sorted(folder.iterdir())}
     there = stored_videos(store, list(paths))
-    print("begun", flush=True)
+    say("begun")
     for name, path in paths.items():
         if name not in there:
             write_frames(frames_uri(store, name), guard.encode(path, SETTINGS))
-            print("written", flush=True)
+            say("written")
     guard.close()
 
 

@@ -227,12 +227,12 @@ class TestCatalogue:
             assert entry.is_current
             assert entry.settings == "pyav, 3/s, from 16, 48 px, JPEG 90"
 
-    def test_the_unused_and_the_outdated_are_removed(self, tmp_path, video, monkeypatch):
-        place = str(tmp_path)
+    def test_the_unused_and_the_outdated_are_removed(self, tmp_path, monkeypatch):
+        place, now = str(tmp_path), time.time()
         used = open_store(place, SETTINGS, "shapes")
         other = FrameSettings(decoder="decord", frames_per_second=3.0, min_frames=16, short_side=48)
         with monkeypatch.context() as patch:
-            patch.setattr(store_catalogue.time, "time", lambda t=time.time(): t - 40 * 86400)
+            patch.setattr(store_catalogue.time, "time", lambda: now - 40 * 86400)
             idle = open_store(place, other, "clips")
         with monkeypatch.context() as patch:
             patch.setattr(store_catalogue, "FRAMES_VERSION", 1)

@@ -17,12 +17,16 @@ from xpool_platform.data.plan import BatchPlan
 BLOCK_BYTES = 8 * 2**20
 """Rows are grouped into tasks of about this size; small rows cost more in tasks than in work."""
 
+EMBED_BYTES = 4096
+"""About that much is the embedding of a frame."""
+
 ROW_SCHEMA = pa.schema(
     [
         ("step", pa.int64()),
         ("rank", pa.int64()),
         ("num_pairs", pa.int64()),
         ("frames", pa.large_binary()),
+        ("text_embeds", pa.large_binary()),
         ("captions", pa.list_(pa.string())),
     ]
 )
@@ -33,6 +37,11 @@ class Feed:
     """All that a loading task needs to know of a training."""
 
     frames_uris: list[str]
+    """Of the stored frames, or where the towers are frozen of their embeddings."""
+
+    text_embeds_uris: list[str] | None
+    """Of the captions' embeddings where the towers are frozen."""
+
     num_available: list[int]
     captions: list[list[str]]
     batch_size: int
@@ -42,6 +51,10 @@ class Feed:
     seed: int
     world_size: int
     num_steps: int
+    """Of the whole training."""
+
+    first_step: int = 0
+    """Where an interrupted training goes on, with the batches that it would have seen."""
 
     def plan(self) -> BatchPlan:
         """The batches of all epochs."""
@@ -49,13 +62,15 @@ class Feed:
 
     def steps_per_block(self) -> int:
         """Steps that one task loads for one worker."""
-        row_bytes = self.batch_size * self.num_frames * 3 * self.image_size**2 // self.world_size
-        return max(1, min(self.num_steps, BLOCK_BYTES // max(1, row_bytes)))
+        frame_bytes = 3 * self.image_size**2 if self.text_embeds_uris is None else EMBED_BYTES
+        row_bytes = self.batch_size * self.num_frames * frame_bytes // self.world_size
+        return max(1, min(self.num_steps - self.first_step, BLOCK_BYTES // max(1, row_bytes)))
 
 
 def training_dataset(feed: Feed, num_cpus: float) -> ray.data.Dataset:
     """All batches of a training, to be split among its workers in order."""
-    num_blocks = -(-feed.num_steps // feed.steps_per_block()) * feed.world_size
+    num_steps = feed.num_steps - feed.first_step
+    num_blocks = -(-num_steps // feed.steps_per_block()) * feed.world_size
     return ray.data.range(num_blocks, override_num_blocks=num_blocks).map_batches(
         _load_block,
         fn_args=(ray.put(feed),),
@@ -88,7 +103,7 @@ def _load_block(blocks: pa.Table, feed_ref: ray.ObjectRef) -> pa.Table:
     rows = []
     for block in blocks["id"].to_pylist():
         group, rank = divmod(block, feed.world_size)
-        first = group * feed.steps_per_block()
+        first = feed.first_step + group * feed.steps_per_block()
         stop = min(first + feed.steps_per_block(), feed.num_steps)
         rows += [load_row(feed, plan, step, rank) for step in range(first, stop)]
     return pa.Table.from_pylist(rows, schema=ROW_SCHEMA)

@@ -6,7 +6,6 @@ all, never changed, so several jobs may fill a store at once and others read it 
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -17,6 +17,10 @@ from xpool.model import XPool
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Stage
 from xpool_platform.evaluate.encode import TEXTS_AT_ONCE, load_clips
+from xpool_platform.evaluate.frozen_towers import cache_embeds
+
+VIDEOS_TO_CACHE = 8
+"""Videos of one share when all their frames are encoded."""
 
 MAX_RESTARTS = 2
 """Times that a worker that died is replaced and its share done again."""
@@ -40,10 +44,7 @@ class _Encoder:
     @torch.no_grad()
     def encode(self, shared: list[ray.ObjectRef], share: pa.Table | list[str]) -> np.ndarray:
         """Frame embeddings of videos, or embeddings of texts; the towers in bfloat16 on a GPU."""
-        with self._loading:
-            if self._model is None:
-                self._model = ray.get(shared[0]).to(self._device).eval()
-            model: XPool = self._model
+        model = self._received(shared)
         with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
             if isinstance(share, list):
                 embeds = model.encode_text(self._tokenizer(share).to(self._device))
@@ -51,6 +52,20 @@ class _Encoder:
                 clips = load_clips(share, self._num_frames, model.image_size)
                 embeds = model.encode_frames(clips.to(self._device))
         return embeds.float().cpu().numpy()
+
+    def _received(self, shared: list[ray.ObjectRef]) -> XPool:
+        with self._loading:
+            if self._model is None:
+                self._model = ray.get(shared[0]).to(self._device).eval()
+            return self._model
+
+    @torch.no_grad()
+    def cache(self, shared: list[ray.ObjectRef], share: pa.Table) -> int:
+        """Write the embeddings of all stored frames and of the captions; gives their number."""
+        model = self._received(shared)
+        for row in share.to_pylist():
+            cache_embeds(model, self._tokenizer, row, self._device)
+        return len(share)
 
 
 class Encoders:
@@ -83,6 +98,18 @@ class Encoders:
         """Embeddings of texts, in order."""
         shares = [texts[i : i + TEXTS_AT_ONCE] for i in range(0, len(texts), TEXTS_AT_ONCE)]
         return torch.cat(list(self._encoded(shares, len(texts), "captions", stage)))
+
+    def cache(self, videos: pa.Table, stage: Stage) -> None:
+        """Write what `embedding_cache.with_embeds_uris` has named."""
+        shares = [videos.slice(i, VIDEOS_TO_CACHE) for i in range(0, len(videos), VIDEOS_TO_CACHE)]
+        done = 0
+        stage(done, len(videos), "videos")
+        work = self._pool.map_unordered(
+            lambda worker, share: worker.cache.remote(self._shared, share), shares
+        )
+        for num_videos in work:
+            done += num_videos
+            stage(done, len(videos), "videos")
 
     def stop(self) -> None:
         """Give back what the workers hold."""

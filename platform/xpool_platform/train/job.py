@@ -22,6 +22,9 @@ class TrainingJob:
     videos: pa.Table
     """The decoded manifest, all splits."""
 
+    towers: str
+    """Fingerprint of frozen towers whose embeddings `videos` names; empty: nothing is cached."""
+
     num_steps: int
     num_missing: int
     """Videos of the reported split that could not be decoded."""

@@ -14,6 +14,7 @@ from xpool_platform.data.feed import Feed
 from xpool_platform.data.plan import BatchPlan
 from xpool_platform.preflight import (
     check_cluster,
+    check_learning,
     check_model,
     prepare_output_dir,
     with_absolute_paths,
@@ -52,6 +53,7 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
     """
     config = with_absolute_paths(config)
     check_model(config)
+    check_learning(config)
     output_dir = prepare_output_dir(config)
     # raylets of one machine replace each other's copy of a job's folder, and this one's with it
     os.chdir(output_dir)
@@ -98,7 +100,13 @@ def _train(
     check_splits(manifest, wanted)
     decoded = decode_videos(manifest, config, run_dir=run_dir, tracker=tracker, console=console)
     check_splits(decoded.videos, wanted)
-    train_videos = decoded.videos.filter(pc.equal(decoded.videos["split"], "train"))
+    videos, towers = decoded.videos, ""
+    if config.data.cache_embeds and config.optim.clip_lr == 0 and not config.data.augment:
+        from xpool_platform.train.embed import embed_once  # noqa: PLC0415  # torch
+
+        needed = pc.is_in(videos["split"], pa.array(sorted(set(wanted.values()))))
+        videos, towers = embed_once(videos.filter(needed), config, console)
+    train_videos = videos.filter(pc.equal(videos["split"], "train"))
     batch_size = min(config.train.batch_size, len(train_videos))
     if batch_size < config.train.batch_size:
         console.line(
@@ -113,6 +121,7 @@ def _train(
         {
             "data.num_videos_train": len(train_videos),
             "data.num_captions_train": plan.num_pairs,
+            "data.embeddings_cached": bool(towers),
             "data.num_videos_bad": len(decoded.bad),
             "data.hours_train": round(pc.sum(train_videos["duration_s"]).as_py() / 3600, 3),
             "train.num_steps_resolved": num_steps,
@@ -120,7 +129,8 @@ def _train(
         }
     )
     feed = Feed(
-        frames_uris=train_videos["frames_uri"].to_pylist(),
+        frames_uris=train_videos["frame_embeds_uri" if towers else "frames_uri"].to_pylist(),
+        text_embeds_uris=train_videos["text_embeds_uri"].to_pylist() if towers else None,
         num_available=train_videos["num_frames"].to_pylist(),
         captions=train_videos["captions"].to_pylist(),
         batch_size=batch_size,
@@ -133,7 +143,8 @@ def _train(
     )
     job = TrainingJob(
         config=config,
-        videos=decoded.videos,
+        videos=videos,
+        towers=towers,
         num_steps=num_steps,
         num_missing=len(missing_videos(manifest, decoded, config.eval.split)),
         run_dir=str(run_dir),

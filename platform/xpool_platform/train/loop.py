@@ -23,13 +23,14 @@ from xpool_platform.checkpoint_files import CheckpointState
 from xpool_platform.data.batches import WorkerBatch, worker_batches
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
+from xpool_platform.evaluate.frozen_towers import cached_split, towers_fingerprint
 from xpool_platform.evaluate.measure import split_metrics
 from xpool_platform.progress import TrainingProgress
 from xpool_platform.report import RetrievalReport
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.collectives import gather_rows, sum_gradients
 from xpool_platform.train.job import TrainingJob
-from xpool_platform.train.step import global_batch_loss
+from xpool_platform.train.step import global_batch_loss, loss_of_embeds
 
 STEPS_PER_FLUSH = 10
 """Losses wait on the device for so many steps, so that a step does not wait for the host."""
@@ -55,6 +56,10 @@ class _Worker:
         self.device = ray.train.torch.get_device() if config.train.use_gpu else torch.device("cpu")
         self.tokenizer: Tokenizer = build_tokenizer(config.model)
         self.model: XPool = build_model(config.model, config.loss).to(self.device)
+        if config.optim.clip_lr == 0:
+            self.model.clip.requires_grad_(False)
+        if job.towers:
+            assert towers_fingerprint(self.model, config) == job.towers
         self.optimizer = build_optimizer(self.model, config.optim)
         self.schedule = build_schedule(self.optimizer, config.optim, job.num_steps)
         self.keeper = CheckpointKeeper(Path(job.run_dir, "checkpoints"))
@@ -76,9 +81,7 @@ class _Worker:
         pending: list[dict[str, Tensor | float]] = []
         num_pairs, waited_s, since = 0, 0.0, time.perf_counter()
         self.model.train()
-        batches = worker_batches(
-            blocks, self.rank, self.config.data.num_frames, self.model.image_size
-        )
+        batches = worker_batches(blocks, self.rank, self.config.data.num_frames)
         for batch, data_wait_s in _timed(batches):
             step = batch.step + 1
             pending.append(self._step(batch))
@@ -130,15 +133,7 @@ class _Worker:
             f"train/lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups
         }
         self.optimizer.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.config.train.use_gpu):
-            loss = global_batch_loss(
-                self.model,
-                self.tokenizer(batch.captions).to(self.device) if batch.captions else self._none(),
-                batch.frames.to(self.device),
-                num_pairs=batch.num_pairs,
-                rank=self.rank,
-                world_size=self.world_size,
-            )
+        loss = self._loss(batch)
         loss.backward()
         loss = sum_gradients(self.model.parameters(), loss)
         norm = torch.nn.utils.clip_grad_norm_(
@@ -153,6 +148,19 @@ class _Worker:
             "train/logit_scale": self.model.logit_scale.detach().exp(),
             **learning_rates,
         }
+
+    def _loss(self, batch: WorkerBatch) -> Tensor:
+        frames = batch.frames.to(self.device)
+        share = {
+            "num_pairs": batch.num_pairs,
+            "rank": self.rank,
+            "world_size": self.world_size,
+        }
+        if batch.text_embeds is not None:
+            return loss_of_embeds(self.model, batch.text_embeds.to(self.device), frames, **share)
+        tokens = self.tokenizer(batch.captions).to(self.device) if batch.captions else self._none()
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.config.train.use_gpu):
+            return global_batch_loss(self.model, tokens, frames, **share)
 
     def _none(self) -> Tensor:
         return self.tokenizer(["-"]).to(self.device)[:0]
@@ -200,6 +208,8 @@ class _Worker:
         return videos.filter(pc.equal(videos["split"], split))
 
     def _encode(self, videos: pa.Table) -> SplitEmbeds:
+        if self.job.towers:
+            return cached_split(videos, self.config.data.num_frames, self.device)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.config.train.use_gpu):
             return encode_split(
                 self.model,

@@ -25,16 +25,31 @@ def global_batch_loss(
     The worker scores its texts against all videos and all texts against its videos. Summed over
     the workers, the losses and the gradients are those of one worker with the whole batch.
     """
-    bounds = [worker_bounds(num_pairs, r, world_size) for r in range(world_size)]
-    sizes = [stop - first for first, stop in bounds]
     if len(frames):
         own_texts = model.encode_text(tokens).float()
         own_frames = model.encode_frames(frames).float()
     else:  # fewer pairs than workers: nothing to encode, but the gathering needs every worker
         none = torch.zeros(0, frames.shape[1], model.embed_dim, device=frames.device)
         own_texts, own_frames = none[:, 0].requires_grad_(), none.requires_grad_()
+    return loss_of_embeds(
+        model, own_texts, own_frames, num_pairs=num_pairs, rank=rank, world_size=world_size
+    )
+
+
+def loss_of_embeds(
+    model: XPool,
+    own_texts: Float[Tensor, "num_own embed_dim"],
+    own_frames: Float[Tensor, "num_own num_frames embed_dim"],
+    *,
+    num_pairs: int,
+    rank: int,
+    world_size: int,
+) -> Float[Tensor, ""]:
+    """The same from embeddings, as frozen towers leave them once and for all."""
+    bounds = [worker_bounds(num_pairs, r, world_size) for r in range(world_size)]
+    sizes = [stop - first for first, stop in bounds]
     # the towers may run in bfloat16; what follows is exact in float32
-    with torch.autocast(frames.device.type, enabled=False):
+    with torch.autocast(own_frames.device.type, enabled=False):
         texts, videos = gather_rows(own_texts, sizes), gather_rows(own_frames, sizes)
         rows = similarity_matrix(own_texts, model.pooling(own_texts, videos))
         if world_size == 1:
