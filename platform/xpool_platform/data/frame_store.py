@@ -72,7 +72,7 @@ def stored_videos(store: str, names: Sequence[str]) -> dict[str, StoredVideo]:
     sizes = {info.base_name: info.size for info in files_below(store)}
     there = [name for name in names if sizes.get(f"{name}.parquet")]
     with ThreadPoolExecutor(NUM_READERS) as pool:
-        found = pool.map(lambda name: _stored_video(frames_uri(store, name)), there)
+        found = pool.map(lambda name: stored_video(frames_uri(store, name)), there)
         return {name: video for name, video in zip(there, found, strict=True) if video is not None}
 
 
@@ -99,7 +99,8 @@ def read_frames(uri: str, indices: Sequence[int]) -> UInt8[np.ndarray, "num_fram
     return frames
 
 
-def _stored_video(uri: str) -> StoredVideo | None:
+def stored_video(uri: str) -> StoredVideo | None:
+    """The video whose frames are in a file; None if it is not there, or not whole."""
     filesystem, path = filesystem_of(uri)
     try:
         with filesystem.open_input_file(path) as file:
