@@ -71,16 +71,13 @@ def training_dataset(feed: Feed, num_cpus: float) -> ray.data.Dataset:
     """All batches of a training, to be split among its workers in order."""
     num_steps = feed.num_steps - feed.first_step
     num_blocks = -(-num_steps // feed.steps_per_block()) * feed.world_size
-    dataset = ray.data.range(num_blocks, override_num_blocks=num_blocks).map_batches(
+    return ray.data.range(num_blocks, override_num_blocks=num_blocks).map_batches(
         _load_block,
         fn_args=(ray.put(feed),),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=num_cpus,
     )
-    # there is one operator: reserving for others would leave workers idle
-    dataset.context.op_resource_reservation_enabled = False
-    return dataset
 
 
 def started_blocks(shard: ray.data.DataIterator) -> Iterator[pa.Table]:
