@@ -109,12 +109,12 @@ def test_files_that_are_no_videos_say_so(tmp_path):
     (tmp_path / "hls.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n")
     for name, reason in (
         ("empty", "it is empty"),
-        ("page", "Invalid data"),
+        ("page", "not-a-video: it is a text"),
         ("folder", "not a regular file"),
         ("dangling", "No such file"),
         ("pipe", "not a regular file"),
-        ("list", "Invalid (data|argument)"),
-        ("hls", "Invalid (data|argument)"),
+        ("list", "it is a text"),
+        ("hls", "it is a text"),
     ):
         with pytest.raises(VideoError, match=reason):
             decoded(tmp_path / f"{name}.mp4")
@@ -141,9 +141,10 @@ def test_a_damaged_video_is_an_error_and_never_wrong_frames(tmp_path):
     assert outcomes.count("damaged") > 10
 
 
-def test_a_truncated_video_says_how_much_is_there(tmp_path):
-    whole = write_video(tmp_path / "a.mp4", 240)
-    cut = tmp_path / "cut.mp4"
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_truncated_video_says_how_much_is_there(tmp_path, name):
+    whole = write_video(tmp_path / name, 240)
+    cut = tmp_path / f"cut_{name}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(VideoError) as caught:
         numbers(cut)
@@ -338,7 +339,7 @@ def test_the_real_clips_all_decode():
         ("audio_only.mp4", "not-a-video"),
         ("truncated_half.mp4", "truncated"),
         ("zero_bytes.mp4", "not-a-video"),
-        ("html_error_page.mp4", "damaged"),
+        ("html_error_page.mp4", "not-a-video"),
     ],
 )
 def test_the_odd_clips(name, outcome):

@@ -129,16 +129,23 @@ def _kept(
     wanted: Sequence[int],
     pictures: "_Pictures[Kept]",
 ) -> list[Kept]:
-    """What is kept of each wanted frame, by what it is known by."""
+    """What is kept of each wanted frame, by what it is known by.
+
+    All frames are looked at, those after the last wanted one too: a wanted frame may refer to any
+    of them, and what a corrupt one spoils carries no mark of its own.
+    """
     kept: dict[int, Kept] = {}
     missing = set(wanted)
     for key, frame in frames:
+        if frame.is_corrupt:
+            raise VideoError("damaged", f"the frame at {frame.time or 0:.2f} s is corrupt")
         if key is not None and key in missing:
             kept[key] = pictures.keep(frame)
             missing.remove(key)
-            if not missing:
-                return [kept[key] for key in wanted]
-    raise _MissingFramesError(f"{len(missing)} of {len(kept) + len(missing)} frames did not come")
+    if missing:
+        num_wanted = len(kept) + len(missing)
+        raise _MissingFramesError(f"{len(missing)} of {num_wanted} frames did not come")
+    return [kept[key] for key in wanted]
 
 
 def _sampled(
@@ -153,7 +160,7 @@ def _sampled(
 
 
 class _Pictures(Generic[Kept]):
-    """From decoded frames to what is kept of them: checked, scaled, upright."""
+    """From decoded frames to what is kept of them: bounded, scaled, upright."""
 
     def __init__(self, stream: VideoStream, short_side: int, keep: KeepPicture[Kept]) -> None:
         self._aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -162,8 +169,6 @@ class _Pictures(Generic[Kept]):
         self._scaler = VideoReformatter()  # one for all frames: it prepares its filters once
 
     def keep(self, frame: av.VideoFrame) -> Kept:
-        if frame.is_corrupt:
-            raise VideoError("damaged", f"the frame at {frame.time or 0:.2f} s is corrupt")
         if frame.width * frame.height > MAX_PIXELS:
             raise VideoError("too-large", f"a frame of {frame.width} x {frame.height} pixels")
         shown_width = max(1, round(frame.width * self._aspect))

@@ -1,5 +1,6 @@
 """Opening a video file with PyAV and reading its packets: local, listed, bounded, undamaged."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,13 @@ OPEN_OPTIONS = {
 }
 
 
+TEXT_BYTES = 1024
+NO_TEXT = frozenset({*range(9), *range(14, 32), 127})
+"""Control characters: every container has some at its beginning, and no text has."""
+
+MAX_MISSING_S = 1.0
+"""By how much a stream may end before the time that its header promises."""
+
 MAX_HELD_BYTES = 64 * 2**20
 """Packets up to this size are held between reading and decoding; more are read a second time."""
 
@@ -40,9 +48,16 @@ def opened_video(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.codec_context.thread_count = 1
             yield container, stream
     except av.error.FFmpegError as error:
+        if _is_text(path):
+            raise VideoError("not-a-video", "it is a text, a web page or a playlist") from error
         damaged = isinstance(error, (av.error.InvalidDataError, av.error.EOFError))
         reason = error.strerror or str(error)
         raise VideoError("damaged" if damaged else "unsupported", reason) from error
+
+
+def _is_text(path: str) -> bool:
+    with open(path, "rb") as file:
+        return not set(file.read(TEXT_BYTES)).intersection(NO_TEXT)
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
@@ -87,12 +102,28 @@ def read_packets(
             held.append(packet)
     if len(pts) < stream.frames:
         raise VideoError("truncated", f"{len(pts)} of {stream.frames} frames are there")
+    promised_s = _promised_end_s(stream)
+    times = [time for time in pts if time is not None]
+    if promised_s is not None and times:
+        end_s = float(max(times) * (stream.time_base or 0))
+        if end_s + MAX_MISSING_S < promised_s:
+            reason = f"it ends at {end_s:.2f} s, its header says {promised_s:.2f} s"
+            raise VideoError("truncated", reason)
     if not any(is_shown):
         raise VideoError("damaged", "it has a video stream but no frames")
     table = None
     if None not in pts and len(set(pts)) == len(pts):
         table = PacketTable(np.array(pts), np.array(is_key), np.array(is_shown))
     return table, held if num_bytes <= MAX_HELD_BYTES else _packets_again(container, stream)
+
+
+def _promised_end_s(stream: VideoStream) -> float | None:
+    """The end of the stream as Matroska and WebM note it, in seconds."""
+    noted = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if noted is None:
+        return None
+    hours, minutes, seconds = noted.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
