@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 import simplejpeg
 from h264_clips import NUM_FRAMES, make_clips, uniform_by_seeking
-from machine import listed, machine_name, seconds_of
+from machine import machine_name, seconds_of
 
 from xpool_platform.data.decode_child import decode
 from xpool_platform.data.decode_guard import DecodeGuard
 from xpool_platform.data.video import FrameSettings
 
-NUM_RUNS = int(os.environ.get("BENCH_RUNS", "5"))
-REPEATS = 5
-"""Decodes of each measurement, since one takes milliseconds."""
-
+NUM_RUNS = int(os.environ.get("BENCH_RUNS", "25"))
 SETTINGS = FrameSettings(
     decoder="pyav", frames_per_second=0.01, min_frames=NUM_FRAMES, short_side=224
 )
@@ -70,12 +67,11 @@ def test_decoders(tmp_path: Path, size, seconds, capsys) -> None:
     seconds_by_way: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(NUM_RUNS):
         for name, way in ways.items():
-            taken = seconds_of(lambda way=way: [way() for _ in range(REPEATS)])
-            seconds_by_way[name].append(taken / REPEATS)
+            seconds_by_way[name].append(seconds_of(way))
     guard.close()
     floor = statistics.median(seconds_by_way["floor: every frame, one thread"])
     with capsys.disabled():
-        print(f"\n{machine_name()}; {seconds} s of {size[0]} x {size[1]}, medians")
+        print(f"\n{machine_name()}; {seconds} s of {size[0]} x {size[1]}, medians of {NUM_RUNS}")
         for name, taken in seconds_by_way.items():
-            share = statistics.median(taken) / floor
-            print(f"  {name:34s} {share:5.2f} of the floor, {listed(taken)}")
+            median = statistics.median(taken)
+            print(f"  {name:34s} {median / floor:5.2f} of the floor, {1000 * median:6.1f} ms")
