@@ -9,6 +9,7 @@ import ray
 
 from xpool_platform.config import DataConfig
 from xpool_platform.data.decode_guard import process_guard
+from xpool_platform.data.feed import MAX_RETRIES
 from xpool_platform.data.frame_store import (
     StoredVideo,
     frames_uri,
@@ -23,8 +24,6 @@ TASKS_PER_WORKER = 6
 """Few, since Ray Data takes a fifth of a second between two tasks; enough to end together."""
 
 MAX_VIDEOS_PER_TASK = 128
-MAX_RETRIES = 3
-"""Times that a task is done again whose worker died; Ray Data would do it for ever."""
 
 
 RESULT_SCHEMA = pa.schema(

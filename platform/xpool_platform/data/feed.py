@@ -17,6 +17,9 @@ from xpool_platform.data.plan import BatchPlan
 BLOCK_BYTES = 8 * 2**20
 """Rows are grouped into tasks of about this size; small rows cost more in tasks than in work."""
 
+MAX_RETRIES = 3
+"""Times that a task is done again whose worker died; Ray Data would do it for ever."""
+
 EMBED_BYTES = 4096
 """About that much is the embedding of a frame."""
 
@@ -77,6 +80,7 @@ def training_dataset(feed: Feed, num_cpus: float) -> ray.data.Dataset:
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=num_cpus,
+        max_retries=MAX_RETRIES,
     )
 
 
