@@ -67,7 +67,7 @@ def test_undecodable_videos_are_named_with_their_reasons(tmp_path, folder):
     (folder / "3.mp4").write_bytes(b"\0")
     message = refused("clips", "--data.root", str(folder), "--output-dir", str(tmp_path / "out"))
     assert "2 of 4 videos cannot be decoded" in message
-    assert "1.mp4: damaged" in message
+    assert "1.mp4: not-a-video, it is a text" in message
     assert "3.mp4: damaged" in message
     assert "--data.max-bad-fraction" in message
     client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
@@ -75,7 +75,7 @@ def test_undecodable_videos_are_named_with_their_reasons(tmp_path, folder):
     assert run.info.status == "FAILED"
     rows = pq.read_table(client.download_artifacts(run.info.run_id, "errors.parquet")).to_pylist()
     assert [(row["video_id"], row["split"], row["kind"]) for row in rows] == [
-        ("1.mp4", "train", "damaged"),
+        ("1.mp4", "train", "not-a-video"),
         ("3.mp4", "train", "damaged"),
     ]
     assert all(row["reason"] for row in rows)
@@ -88,7 +88,7 @@ def test_the_rest_goes_on_where_that_is_allowed(tmp_path, folder):
         *("--data.max-bad-fraction", "0.3", "--train.num-steps", "2"),
     )
     assert done.status == 0, done.err
-    assert "left out 1 of 4 videos:\n  1.mp4: damaged" in done.out
+    assert "left out 1 of 4 videos:\n  1.mp4: not-a-video" in done.out
     assert "train.batch_size 32 shrinks to 3" in done.out
     assert "train: 3 captions, 3 videos" in done.out
 

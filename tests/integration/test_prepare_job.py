@@ -71,7 +71,7 @@ def test_videos_that_cannot_be_decoded_are_listed_in_a_file(folder, tmp_path):
         *("--data.max-bad-fraction", "0.2"),
     )
     assert done.status == 0, done.err
-    assert "left out 1 of 10 videos:\n  a.mp4: damaged" in done.out
+    assert "left out 1 of 10 videos:\n  a.mp4: not-a-video" in done.out
     errors = tmp_path / "out" / "prepared" / "clips" / "errors.parquet"
     assert str(errors) in done.out
     assert pq.read_table(errors)["video_id"].to_pylist() == ["a.mp4"]
