@@ -28,6 +28,9 @@ from xpool_platform.runtime import ray_session
 
 NUM_RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 NUM_CLIPS = int(os.environ.get("BENCH_CLIPS", "32"))
+NUM_COPIES = int(os.environ.get("BENCH_COPIES", "8"))
+"""Of each clip in the first pass."""
+
 NUM_CORES = 2
 CAPTIONS_PER_VIDEO = 20
 NUM_EPOCHS = 3
@@ -88,7 +91,7 @@ def report(title: str, taken: dict[str, list[float]], per: int, what: str, base:
 @pytest.mark.usefixtures("_two_cores")
 def test_first_pass(clips, tmp_path, capsys) -> None:
     """Decoding everything once: Ray Data into the store, a bare pool, OpenCV by a pool."""
-    paths = copies(clips, tmp_path / "copies", 8)
+    paths = copies(clips, tmp_path / "copies", NUM_COPIES)
     manifest = manifest_of(paths, 1)
     settings = FrameSettings.of(FIRST_PASS)
     names = list(map(str, paths))
