@@ -84,6 +84,9 @@ class DataConfig:
     jpeg_quality: int = 90
     """Quality of the kept frames, which are JPEG files, from 1 to 100."""
 
+    cache: Literal["frames", "none"] = "frames"
+    """`frames` keeps the frames of a video once it is decoded; `none` decodes it at each use."""
+
     frames_dir: str = ""
     """Where frames are kept: a folder, or a URI as s3://bucket/frames; empty: output_dir/frames."""
 

@@ -76,14 +76,15 @@ def decode_videos(
     tracker: Tracker | None,
     console: Console,
 ) -> DecodedManifest:
-    """The videos of a manifest, in the frame store; a summary of them on the console.
+    """The videos of a manifest, all decoded; a summary of them on the console.
 
     Those that cannot be decoded are named, and kept with their reasons as errors.parquet in run_dir
     and with the run. Raises UserError if there are too many of them, or one is of the split that is
     reported.
     """
-    settings = FrameSettings.of(config.data)
-    store = open_store(frames_dir(config), settings, config.name)
+    store = ""
+    if config.data.cache == "frames":
+        store = open_store(frames_dir(config), FrameSettings.of(config.data), config.name)
     with console.stage("decoding") as stage:
         decoded = decode_manifest(manifest, config.data, store, stage)
     if decoded.bad:

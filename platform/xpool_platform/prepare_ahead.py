@@ -7,7 +7,7 @@ from pathlib import Path
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Console
 from xpool_platform.data.summary import split_summary
-from xpool_platform.errors import raised_as_user_error
+from xpool_platform.errors import UserError, raised_as_user_error
 from xpool_platform.preflight import check_decoding, prepare_output_dir, with_absolute_paths
 from xpool_platform.prepare import ERRORS, decode_videos, made_manifest, own_manifest
 from xpool_platform.runtime import ray_session
@@ -31,6 +31,10 @@ def prepare_ahead(config: ExperimentConfig, console: Console) -> Preparation:
 
     Raises UserError as a training would, so that a training finds nothing left to complain of.
     """
+    if config.data.cache == "none":
+        raise UserError(
+            "data.cache none keeps no frames, so there is nothing to prepare; leave it out here"
+        )
     config = with_absolute_paths(config)
     output_dir = prepare_output_dir(config)
     os.chdir(output_dir)  # as a training does: raylets replace each other's copy of a job's folder

@@ -18,6 +18,7 @@ from xpool_platform.data.decode_guard import DecodeGuard
 from xpool_platform.data.video import FrameSettings
 
 NUM_RUNS = int(os.environ.get("BENCH_RUNS", "25"))
+IN_A_ROW = 8
 SETTINGS = FrameSettings(
     decoder="pyav", frames_per_second=0.01, min_frames=NUM_FRAMES, short_side=224
 )
@@ -45,11 +46,14 @@ def as_jpeg(picture: np.ndarray) -> bytes:
     return simplejpeg.encode_jpeg(picture, quality=90, colorsubsampling="420")
 
 
-@pytest.mark.parametrize(
+CLIPS = pytest.mark.parametrize(
     ("size", "seconds"),
     [((320, 240), 10), ((320, 240), 30), ((1280, 720), 20)],
     ids=["10 s of 240p", "30 s of 240p", "20 s of 720p"],
 )
+
+
+@CLIPS
 def test_decoders(tmp_path: Path, size, seconds, capsys) -> None:
     (path,) = map(str, make_clips(tmp_path, 1, size=size, seconds=(seconds, seconds)))
     guard = DecodeGuard(deadline_s=120, memory_bytes=4 * 2**30)
@@ -75,3 +79,29 @@ def test_decoders(tmp_path: Path, size, seconds, capsys) -> None:
         for name, taken in seconds_by_way.items():
             median = statistics.median(taken)
             print(f"  {name:34s} {median / floor:5.2f} of the floor, {1000 * median:6.1f} ms")
+
+
+@CLIPS
+def test_guard(tmp_path: Path, size, seconds, capsys) -> None:
+    """What the guard's child costs a worker that decodes one clip after another."""
+    (path,) = map(str, make_clips(tmp_path, 1, size=size, seconds=(seconds, seconds)))
+    guard = DecodeGuard(deadline_s=120, memory_bytes=4 * 2**30)
+
+    def alone() -> None:
+        for _ in range(IN_A_ROW):
+            decode(path, SETTINGS, None, None, as_jpeg)
+
+    def guarded() -> None:
+        for _ in range(IN_A_ROW):
+            guard.encode(path, SETTINGS)
+
+    alone()
+    guarded()
+    ratios = sorted(seconds_of(guarded) / seconds_of(alone) for _ in range(NUM_RUNS))
+    guard.close()
+    with capsys.disabled():
+        print(
+            f"\n{machine_name()}; {seconds} s of {size[0]} x {size[1]}: guarded / alone "
+            f"{statistics.median(ratios):.3f}, median of {NUM_RUNS} pairs of {IN_A_ROW} decodes "
+            f"({ratios[NUM_RUNS // 4]:.3f} to {ratios[-1 - NUM_RUNS // 4]:.3f} in the middle half)"
+        )

@@ -21,7 +21,7 @@ from xpool_platform.config import DataConfig
 from xpool_platform.data.batches import load_row, worker_batches
 from xpool_platform.data.decode import decode_manifest
 from xpool_platform.data.decode_child import decode
-from xpool_platform.data.feed import Feed, training_dataset
+from xpool_platform.data.feed import Feed, started_rows, training_dataset
 from xpool_platform.data.manifest import SCHEMA
 from xpool_platform.data.video import FrameSettings
 from xpool_platform.runtime import ray_session
@@ -134,8 +134,7 @@ def load_all(feed: Feed) -> int:
     """All batches, as a training worker gets them."""
     dataset = training_dataset(feed, num_cpus=1)
     (shard,) = dataset.streaming_split(1)
-    blocks = shard.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
-    return sum(len(b.captions) for b in worker_batches(iter(blocks), 0, NUM_FRAMES))
+    return sum(len(b.captions) for b in worker_batches(started_rows(shard), 0, NUM_FRAMES))
 
 
 def load_plainly(paths: list[Path], num_epochs: int) -> int:
@@ -196,9 +195,9 @@ def test_one_clip_on_one_core(clips, tmp_path, capsys) -> None:
     plan = feed.plan()
     dataset = PlainDataset(clips, 1)
     taken: dict[str, list[float]] = {"plain": [], "store": []}
-    load_row(feed, plan, 0, 0)
+    load_row(feed, plan, range(1), 0)
     for step in range(2 * NUM_RUNS):
-        seconds = seconds_of(lambda s=step: load_row(feed, plan, s, 0))
+        seconds = seconds_of(lambda s=step: load_row(feed, plan, range(s, s + 1), 0))
         taken["store"].append(seconds / len(plan.batch(step)))
         chosen = np.random.default_rng(step).choice(len(clips), 8, replace=False)
         taken["plain"].append(seconds_of(lambda c=chosen: [dataset[int(i)] for i in c]) / 8)

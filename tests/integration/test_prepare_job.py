@@ -152,3 +152,30 @@ def test_frozen_towers_learn_the_same_with_and_without_the_cache(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert losses[0][-1] != pytest.approx(losses[0][0], rel=1e-3)
     assert tables[0]["metrics"] == tables[1]["metrics"]
+
+
+@pytest.mark.slow
+def test_a_run_that_keeps_no_frames_learns_from_the_videos_themselves(tmp_path):
+    losses = []
+    for cache in ("none", "frames"):
+        done = train(
+            *(*SMALL_SHAPES, "--output-dir", str(tmp_path), "--run-name", cache),
+            *("--data.cache", cache),
+        )
+        assert done.status == 0, done.err
+        assert "decoding: 68/68" in done.out
+        assert (tmp_path / "frames").exists() == (cache == "frames")
+        client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("shapes").experiment_id
+        (run,) = client.search_runs([experiment], f"run_name = '{cache}'")
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+        losses.append([metric.value for metric in sorted(history, key=lambda m: m.step)])
+    assert len(losses[0]) == 12
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)  # apart by what JPEG does to pixels
+    assert losses[0] != losses[1]
+
+
+def test_nothing_is_prepared_for_a_run_that_keeps_no_frames(tmp_path):
+    done = prepare("shapes", "--data.cache", "none", "--output-dir", str(tmp_path))
+    assert done.status == 1
+    assert "data.cache none keeps no frames" in done.err

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
 import simplejpeg
 import torch
 
 from xpool_platform.data.batches import load_row, worker_batches
 from xpool_platform.data.embedding_cache import read_embeds, write_embeds
-from xpool_platform.data.feed import ROW_SCHEMA, Feed
+from xpool_platform.data.feed import Feed
 from xpool_platform.data.frame_store import frames_uri, write_frames
 from xpool_platform.data.video import EncodedVideo
 from xpool_platform.errors import UserError
@@ -51,8 +50,8 @@ def feed(tmp_path_factory) -> Feed:
 
 
 def batch(feed: Feed, step: int, rank: int = 0):
-    table = pa.Table.from_pylist([load_row(feed, feed.plan(), step, rank)], schema=ROW_SCHEMA)
-    (loaded,) = worker_batches(iter([table]), rank, feed.num_frames, first_step=step)
+    row = load_row(feed, feed.plan(), range(step, step + 1), rank)
+    (loaded,) = worker_batches(iter([row]), rank, feed.num_frames, first_step=step)
     return loaded
 
 
@@ -67,6 +66,17 @@ def test_a_batch_is_the_same_for_any_number_of_workers_and_every_time(feed):
             parts = [batch(shared, step, rank) for rank in range(world_size)]
             assert [text for part in parts for text in part.captions] == whole.captions
             assert torch.equal(torch.cat([part.frames for part in parts]), whole.frames)
+
+
+def test_a_row_of_steps_holds_what_their_rows_hold(feed):
+    for rank, world_size in ((0, 1), (0, 3), (2, 3)):
+        shared = dataclasses.replace(feed, world_size=world_size)
+        row = load_row(shared, shared.plan(), range(2, 9), rank)
+        for loaded in worker_batches(iter([row]), rank, feed.num_frames, first_step=2):
+            alone = batch(shared, loaded.step, rank)
+            assert (loaded.captions, loaded.num_pairs) == (alone.captions, alone.num_pairs)
+            assert torch.equal(loaded.frames, alone.frames)
+        assert loaded.step == 8
 
 
 def test_an_epoch_has_each_caption_once_and_another_has_other_frames(feed):
@@ -139,8 +149,8 @@ def test_memory_stays_flat_over_ten_thousand_clips(feed):
     process = psutil.Process()
     clips = step = 0
     while clips < 10_000:
-        row = load_row(feed, plan, step, 0)
-        clips += len(row["captions"])
+        row = load_row(feed, plan, range(step, step + 1), 0)
+        clips += len(row["captions"][0])
         step += 1
         if step % 250 == 0:
             grown.append(process.memory_info().rss)

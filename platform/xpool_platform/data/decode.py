@@ -18,6 +18,7 @@ from xpool_platform.data.frame_store import (
     video_name,
     write_frames,
 )
+from xpool_platform.data.kept_frames import Decoding
 from xpool_platform.data.video import FrameSettings, VideoError
 
 TASKS_PER_WORKER = 6
@@ -50,7 +51,7 @@ class BadVideo:
 
 @dataclass(frozen=True, slots=True)
 class DecodedManifest:
-    """A manifest whose videos are all in the store."""
+    """A manifest whose videos have all been decoded."""
 
     videos: pa.Table
     """The manifest without the bad videos; with `frames_uri`, `num_frames` and `duration_s`."""
@@ -68,18 +69,26 @@ def decode_manifest(
     store: str,
     on_progress: Callable[[int, int], None],
 ) -> DecodedManifest:
-    """Fill the store with what is missing; on_progress gets (done, total) of the missing ones."""
+    """Fill the store with what is missing; on_progress gets (done, total) of the missing ones.
+
+    With data.cache none every video is decoded to see that it can be, and nothing is kept.
+    """
     settings = FrameSettings.of(config)
     rows = manifest.to_pylist()
     names = [video_name(row["uri"], row["start_s"], row["end_s"]) for row in rows]
-    stored = stored_videos(store, names)
+    kept = config.cache == "frames"
+    stored = stored_videos(store, names) if kept else {}
+    uris = {
+        name: frames_uri(store, name) if kept else _decoding(row, config, settings).uri()
+        for name, row in zip(names, rows, strict=True)
+    }
     missing = {
         name: {
             "name": name,
             "uri": row["uri"],
             "start_s": row["start_s"],
             "end_s": row["end_s"],
-            "frames_uri": frames_uri(store, name),
+            "frames_uri": uris[name],
         }
         for name, row in zip(names, rows, strict=True)
         if name not in stored
@@ -109,7 +118,7 @@ def decode_manifest(
     found = [stored[name] for name in names if name in stored]
     videos = manifest.filter(pa.array(good, pa.bool_()))
     columns = {
-        "frames_uri": pa.array([frames_uri(store, n) for n in names if n in stored], pa.string()),
+        "frames_uri": pa.array([uris[name] for name in names if name in stored], pa.string()),
         "num_frames": pa.array([video.num_frames for video in found], pa.int64()),
         "duration_s": pa.array([video.duration_s for video in found], pa.float64()),
     }
@@ -129,6 +138,17 @@ def errors_table(bad: list[BadVideo]) -> pa.Table:
     return pa.Table.from_pylist([asdict(video) for video in bad], schema=schema)
 
 
+def _decoding(row: dict[str, Any], config: DataConfig, settings: FrameSettings) -> Decoding:
+    return Decoding(
+        path=row["uri"],
+        start_s=row["start_s"],
+        end_s=row["end_s"],
+        settings=settings,
+        deadline_s=config.decode_deadline_s,
+        memory_bytes=config.decode_memory_bytes,
+    )
+
+
 def _num_tasks(num_videos: int, config: DataConfig) -> int:
     num_workers = max(1, int(ray.cluster_resources().get("CPU", 1) / config.decode_cpus))
     wanted = max(TASKS_PER_WORKER * num_workers, -(-num_videos // MAX_VIDEOS_PER_TASK))
@@ -144,12 +164,14 @@ def _decode_rows(rows: pa.Table, config: DataConfig, settings: FrameSettings) ->
 def _decode_row(row: dict[str, Any], config: DataConfig, settings: FrameSettings) -> dict[str, Any]:
     guard = process_guard(config.decode_deadline_s, config.decode_memory_bytes)
     result = {"name": row["name"], "kind": "", "reason": "", "num_frames": 0, "duration_s": 0.0}
-    there = stored_video(row["frames_uri"])
+    kept = config.cache == "frames"
+    there = stored_video(row["frames_uri"]) if kept else None
     if there is not None:  # by another job, or by this task before its worker died
         return {**result, **asdict(there)}
     try:
         video = guard.encode(row["uri"], settings, row["start_s"], row["end_s"])
     except VideoError as error:
         return {**result, "kind": error.kind, "reason": error.reason}
-    write_frames(row["frames_uri"], video)
+    if kept:
+        write_frames(row["frames_uri"], video)
     return {**result, "num_frames": len(video.jpegs), "duration_s": video.duration_s}

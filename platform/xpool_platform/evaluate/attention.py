@@ -9,7 +9,7 @@ from xpool.pooling import Pooling
 from xpool.sampling import uniform_frame_indices
 from xpool.scoring import attention_weights
 from xpool_platform.config import ExperimentConfig
-from xpool_platform.data.frame_store import read_frames
+from xpool_platform.data.kept_frames import load_frames
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.tracking.figures import CaptionAttention, attention_figure
 
@@ -29,6 +29,6 @@ def split_attention_figure(
     for (text, video), frame_weights in zip(pairs.tolist(), weights.cpu().numpy(), strict=True):
         available = videos["num_frames"][video].as_py()
         indices = uniform_frame_indices(available, config.data.num_frames)
-        frames = read_frames(videos["frames_uri"][video].as_py(), indices)
+        frames = load_frames(videos["frames_uri"][video].as_py(), indices)
         rows.append(CaptionAttention(caption=texts[text], frames=frames, weights=frame_weights))
     return attention_figure(rows)

@@ -13,7 +13,7 @@ from xpool.clip import Tokenizer
 from xpool.model import XPool
 from xpool.sampling import uniform_frame_indices
 from xpool.transforms import eval_transform
-from xpool_platform.data.frame_store import read_frames
+from xpool_platform.data.kept_frames import load_frames
 from xpool_platform.data.plan import worker_bounds
 
 TEXTS_AT_ONCE = 256
@@ -84,6 +84,6 @@ def load_clips(videos: pa.Table, num_frames: int, image_size: int) -> Tensor:
     clips = []
     for row in videos.select(["frames_uri", "num_frames"]).to_pylist():
         indices = uniform_frame_indices(row["num_frames"], num_frames)
-        frames = torch.from_numpy(read_frames(row["frames_uri"], indices))
+        frames = torch.from_numpy(load_frames(row["frames_uri"], indices))
         clips.append(eval_transform(frames.permute(0, 3, 1, 2), image_size))
     return torch.stack(clips)

@@ -17,7 +17,7 @@ from xpool.sampling import uniform_frame_indices
 from xpool.transforms import eval_transform
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.data.embedding_cache import read_embeds, write_embeds
-from xpool_platform.data.frame_store import read_frames
+from xpool_platform.data.kept_frames import load_frames
 from xpool_platform.evaluate.encode import TEXTS_AT_ONCE, SplitEmbeds
 
 FRAMES_AT_ONCE = 64
@@ -40,7 +40,7 @@ def cache_embeds(
     model: XPool, tokenizer: Tokenizer, video: dict[str, Any], device: torch.device
 ) -> None:
     """Write the embeddings of a video's stored frames and of its captions."""
-    frames = torch.from_numpy(read_frames(video["frames_uri"], range(video["num_frames"])))
+    frames = torch.from_numpy(load_frames(video["frames_uri"], range(video["num_frames"])))
     clip = eval_transform(frames.permute(0, 3, 1, 2), model.image_size)
     texts = video["captions"]
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):

@@ -11,7 +11,7 @@ import ray.train
 from ray.actor import ActorHandle
 
 from xpool_platform.config import ExperimentConfig
-from xpool_platform.data.feed import started_blocks
+from xpool_platform.data.feed import started_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class TrainingJob:
 
 def run_job(arguments: dict[str, TrainingJob]) -> dict[str, Any] | None:
     """The training function of Ray Train."""
-    blocks = started_blocks(ray.train.get_dataset_shard("train"))  # loads while this imports
+    rows = started_rows(ray.train.get_dataset_shard("train"))  # loads while this imports
     from xpool_platform.train.loop import train_worker  # noqa: PLC0415
 
-    return train_worker(arguments["job"], blocks)
+    return train_worker(arguments["job"], rows)

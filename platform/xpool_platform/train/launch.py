@@ -101,7 +101,7 @@ def _train(
     decoded = decode_videos(manifest, config, run_dir=run_dir, tracker=tracker, console=console)
     check_splits(decoded.videos, wanted)
     videos, towers = decoded.videos, ""
-    if config.data.cache_embeds and config.optim.clip_lr == 0 and not config.data.augment:
+    if _embeds_are_cached(config):
         from xpool_platform.train.embed import embed_once  # noqa: PLC0415  # torch
 
         needed = pc.is_in(videos["split"], pa.array(sorted(set(wanted.values()))))
@@ -155,3 +155,9 @@ def _train(
     from xpool_platform.train.fit import fit  # noqa: PLC0415  # torch: imported beside Ray's start
 
     return RetrievalReport(**fit(job, feed, console))
+
+
+def _embeds_are_cached(config: ExperimentConfig) -> bool:
+    data = config.data
+    frozen = config.optim.clip_lr == 0 and not data.augment
+    return frozen and data.cache_embeds and data.cache == "frames"

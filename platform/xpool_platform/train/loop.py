@@ -36,11 +36,11 @@ STEPS_PER_FLUSH = 10
 """Losses wait on the device for so many steps, so that a step does not wait for the host."""
 
 
-def train_worker(job: TrainingJob, blocks: Iterator[pa.Table]) -> dict[str, Any] | None:
+def train_worker(job: TrainingJob, rows: Iterator[pa.Table]) -> dict[str, Any] | None:
     """Train, keep the best and the last checkpoint, report on the best; rank 0 gives the report."""
     context = ray.train.get_context()
     worker = _Worker(job, context.get_world_rank(), context.get_world_size())
-    worker.train(blocks)
+    worker.train(rows)
     report = worker.report()
     return asdict(report) if report is not None else None
 
@@ -73,7 +73,7 @@ class _Worker:
             self.tracker = MlflowTracker(job.tracking_uri, job.run_id)
         torch.manual_seed(config.train.seed + rank)  # dropout differs between the workers
 
-    def train(self, blocks: Iterator[pa.Table]) -> None:
+    def train(self, rows: Iterator[pa.Table]) -> None:
         """All steps, with evaluations at even distances."""
         job = self.job
         evals = min(self.config.train.evals_per_run, job.num_steps)
@@ -81,7 +81,7 @@ class _Worker:
         pending: list[dict[str, Tensor | float]] = []
         num_pairs, waited_s, since = 0, 0.0, time.perf_counter()
         self.model.train()
-        batches = worker_batches(blocks, self.rank, self.config.data.num_frames)
+        batches = worker_batches(rows, self.rank, self.config.data.num_frames)
         for batch, data_wait_s in _timed(batches):
             step = batch.step + 1
             pending.append(self._step(batch))
