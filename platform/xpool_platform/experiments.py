@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from xpool.config import LossConfig, ModelConfig, OptimConfig
-from xpool_platform.config import DataConfig, EvalConfig, ExperimentConfig, TrainConfig
+from xpool_platform.config import EvalConfig, ExperimentConfig
+from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
+from xpool_platform.train_config import TrainConfig
 
 
 def shapes() -> ExperimentConfig:

@@ -10,8 +10,8 @@ import ray
 
 from xpool.clip_names import check_clip_name
 from xpool_platform.config import ExperimentConfig
-from xpool_platform.data.locations import is_uri
 from xpool_platform.errors import UserError
+from xpool_platform.locations import is_uri
 from xpool_platform.output_dir import default_output_dir
 
 Config = TypeVar("Config", bound=ExperimentConfig)

@@ -17,13 +17,13 @@ from machine import listed, machine_name, seconds_of
 from ray.data import DataContext, ExecutionOptions
 from torch.utils.data import DataLoader
 
-from xpool_platform.config import DataConfig
 from xpool_platform.data.batches import load_row, worker_batches
 from xpool_platform.data.decode import decode_manifest
 from xpool_platform.data.decode_child import decode
 from xpool_platform.data.feed import Feed, started_rows, training_dataset
 from xpool_platform.data.manifest import SCHEMA
 from xpool_platform.data.video import FrameSettings
+from xpool_platform.data_config import DataConfig
 from xpool_platform.runtime import ray_session
 
 NUM_RUNS = int(os.environ.get("BENCH_RUNS", "3"))

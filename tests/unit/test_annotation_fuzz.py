@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xpool_platform.config import DataConfig
 from xpool_platform.data.benchmark_manifest import benchmark_manifest
 from xpool_platform.data.benchmark_sets import LSMDC_FILES
 from xpool_platform.data.folder_manifest import folder_manifest
 from xpool_platform.data.manifest import SCHEMA, SPLITS
 from xpool_platform.data.plain_text import NOT_IN_IDS, caption_problem, id_problem
+from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
 
 SEEDS_OF_EACH = 60

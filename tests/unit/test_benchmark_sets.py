@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from xpool_platform.config import DataConfig
 from xpool_platform.data.benchmark_manifest import benchmark_manifest
 from xpool_platform.data.benchmark_sets import LSMDC_FILES, LSMDC_WITHOUT_VIDEO
+from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "annotations"

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xpool_platform.config import DataConfig, ExperimentConfig
+from xpool_platform.config import ExperimentConfig
 from xpool_platform.data import text_files
 from xpool_platform.data.folder_manifest import folder_manifest
+from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
 from xpool_platform.prepare import own_manifest
 

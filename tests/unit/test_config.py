@@ -3,17 +3,12 @@ import dataclasses
 import pytest
 
 from xpool.config import LossConfig, ModelConfig, OptimConfig
-from xpool_platform.config import (
-    DataConfig,
-    EvalConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    ShapesConfig,
-    TrainConfig,
-)
+from xpool_platform.config import EvalConfig, EvaluationConfig, ExperimentConfig
 from xpool_platform.config_io import flatten, read_config, write_config
+from xpool_platform.data_config import DataConfig, ShapesConfig
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import EXPERIMENTS, experiment
+from xpool_platform.train_config import TrainConfig
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

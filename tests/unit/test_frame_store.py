@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from videos import read_number, write_video
-from xpool_platform.data import locations, store_catalogue
+from xpool_platform import locations
+from xpool_platform.data import store_catalogue
 from xpool_platform.data.frame_store import (
     frames_uri,
     read_frames,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from xpool_platform.config import DataConfig
 from xpool_platform.data.folder_manifest import folder_manifest
 from xpool_platform.data.manifest import hold_out_validation
+from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
 
 

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpool_platform.config import ShapesConfig
 from xpool_platform.data.pyav_decoder import decode_with_pyav
 from xpool_platform.data.shapes import (
     ALL_SCENES,
@@ -13,6 +12,7 @@ from xpool_platform.data.shapes import (
     plan_videos,
 )
 from xpool_platform.data.video import FrameSettings
+from xpool_platform.data_config import ShapesConfig
 
 
 def test_no_two_held_out_videos_share_a_scene():

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from xpool_platform.config import DataConfig
 from xpool_platform.data.benchmark_checks import benchmark_problems, files_of
 from xpool_platform.data.benchmark_sets import (
     AnnotatedVideo,
@@ -18,6 +17,7 @@ from xpool_platform.data.benchmark_sets import (
 from xpool_platform.data.manifest import SCHEMA, SPLITS
 from xpool_platform.data.problems import problems_error
 from xpool_platform.data.video_files import file_problem, files_below
+from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from xpool_platform.config import DataConfig
 from xpool_platform.data.decode_guard import process_guard
 from xpool_platform.data.feed import MAX_RETRIES
 from xpool_platform.data.frame_store import (
@@ -20,6 +19,7 @@ from xpool_platform.data.frame_store import (
 )
 from xpool_platform.data.kept_frames import Decoding
 from xpool_platform.data.video import FrameSettings, VideoError
+from xpool_platform.data_config import DataConfig
 
 TASKS_PER_WORKER = 6
 """Few, since Ray Data takes a fifth of a second between two tasks; enough to end together."""

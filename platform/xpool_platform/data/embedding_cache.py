@@ -14,8 +14,8 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from xpool_platform.data.locations import files_below, read_whole, write_whole
 from xpool_platform.errors import UserError
+from xpool_platform.locations import files_below, read_whole, write_whole
 
 EMBEDS = "embeds"
 EMBEDDING = "embedding"

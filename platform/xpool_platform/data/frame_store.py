@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import simplejpeg
 from jaxtyping import UInt8
 
-from xpool_platform.data.locations import (
+from xpool_platform.data.video import EncodedVideo
+from xpool_platform.errors import UserError
+from xpool_platform.locations import (
     files_below,
     filesystem_of,
     read_whole,
     write_whole,
 )
-from xpool_platform.data.video import EncodedVideo
-from xpool_platform.errors import UserError
 
 SCHEMA = pa.schema([("time_s", pa.float64()), ("jpeg", pa.binary())])
 DURATION = b"duration_s"

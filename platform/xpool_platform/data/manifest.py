@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from xpool_platform.config import DataConfig
+from xpool_platform.data_config import DataConfig
 
 SCHEMA = pa.schema(
     [

@@ -22,8 +22,8 @@ import numpy as np
 import ray
 from jaxtyping import Bool, Float, UInt8
 
-from xpool_platform.config import ShapesConfig
 from xpool_platform.data.caption_rows import COLUMNS
+from xpool_platform.data_config import ShapesConfig
 
 FILE_NAME = "captions.csv"
 

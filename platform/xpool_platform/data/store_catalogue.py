@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 
 from pyarrow import fs as pafs
 
-from xpool_platform.data.locations import (
+from xpool_platform.data.video import FRAMES_VERSION, FrameSettings
+from xpool_platform.locations import (
     PART,
     files_below,
     filesystem_of,
@@ -14,7 +15,6 @@ from xpool_platform.data.locations import (
     remove_folder,
     write_whole,
 )
-from xpool_platform.data.video import FRAMES_VERSION, FrameSettings
 
 SETTINGS = "settings.json"
 USES = "uses"

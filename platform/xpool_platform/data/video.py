@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from xpool_platform.config import DataConfig
+from xpool_platform.data_config import DataConfig
 
 FRAMES_VERSION = 2
 """Raised when the same settings begin to give other frames."""

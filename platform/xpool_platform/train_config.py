@@ -1,0 +1,57 @@
+"""The training of an experiment."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from xpool_platform.config_checks import at_least
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How training runs. The result does not depend on the number of workers."""
+
+    num_workers: int = 1
+    """Training workers; the global batch is shared among them."""
+
+    cpus_per_worker: float = 1.0
+    """CPUs that a worker reserves; it computes with max(1, this) threads."""
+
+    use_gpu: bool = False
+    """One GPU for each worker, with bfloat16 autocast in the towers."""
+
+    batch_size: int = 32
+    """(video, caption) pairs of the global batch; no two of them share a video."""
+
+    num_epochs: int = 5
+    """Passes over all (video, caption) pairs."""
+
+    num_steps: int | None = None
+    """Optimiser steps in all; overrides num_epochs."""
+
+    evals_per_run: int = 10
+    """Evaluations for selection, evenly spaced, the last at the end."""
+
+    select_mean_of: int = 1
+    """Evaluations whose mean t2v R@1 decides, the newest among them; the paper's code takes 5."""
+
+    select_on: Split = "val"
+    """The split whose t2v R@1 chooses the best checkpoint; `test` is the paper's way, and said."""
+
+    seed: int = 24
+    """Seed of the weights, the batches, the frames and the crops."""
+
+    def __post_init__(self) -> None:
+        at_least("train", self, 1, "num_workers", "batch_size", "num_epochs", "evals_per_run")
+        at_least("train", self, 1, "select_mean_of")
+        at_least("train", self, 0, "seed")
+        if self.num_steps is not None:
+            at_least("train", self, 1, "num_steps")
+        if not self.cpus_per_worker > 0:
+            raise ValueError(f"train.cpus_per_worker must be above 0, not {self.cpus_per_worker}")
+        if self.num_workers > self.batch_size:
+            raise ValueError(
+                f"train.num_workers {self.num_workers} leaves workers without a pair of a batch of "
+                f"{self.batch_size}; set train.num_workers to at most train.batch_size"
+            )
