@@ -8,14 +8,14 @@ file of X-Pool's authors. The workers are those of --train.num-workers and --tra
 
 import os
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import source_roots  # first: it puts the packages below on the path
 from command_line import option_value, parse, run_job, split_name
 from xpool_platform.checkpoint_files import CONFIG, find_checkpoint
 from xpool_platform.config import EvaluationConfig, ExperimentConfig
-from xpool_platform.config_io import read_config
+from xpool_platform.config_io import as_kind, read_config
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import experiment
 from xpool_platform.output_dir import default_output_dir
@@ -88,10 +88,8 @@ def _config_of(path: Path) -> ExperimentConfig | None:
 
 
 def _evaluation(config: ExperimentConfig, checkpoint: Path | None) -> EvaluationConfig:
-    return EvaluationConfig(
-        **{field.name: getattr(config, field.name) for field in fields(ExperimentConfig)},
-        checkpoint=str(checkpoint or ""),
-    )
+    config = replace(config, init_from="")
+    return as_kind(config, EvaluationConfig, checkpoint=str(checkpoint or ""))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ with size, age and experiments; --prune removes those that nothing has used for 
 """
 
 import sys
-from dataclasses import fields
 
 import source_roots  # noqa: F401  # first: it puts the packages below on the path
 from command_line import parse, run_job, split_name
-from xpool_platform.config import ExperimentConfig, PreparationConfig
+from xpool_platform.config import PreparationConfig
+from xpool_platform.config_io import as_kind
 from xpool_platform.experiments import experiment
 
 LIST, PRUNE = "--list", "--prune"
@@ -19,13 +19,10 @@ def main() -> None:
     """Parse, decode or list or prune, print what was done."""
     name, options = split_name(sys.argv[1:])
     action = next((option for option in options if option in (LIST, PRUNE)), None)
-    default = experiment(name or "shapes")
     config = parse(
         __doc__ or "",
         [option for option in options if option != action],
-        PreparationConfig(
-            **{field.name: getattr(default, field.name) for field in fields(ExperimentConfig)}
-        ),
+        as_kind(experiment(name or "shapes"), PreparationConfig),
     )
     if action is not None:
         _tidy(config, prune=action == PRUNE)

@@ -1,12 +1,31 @@
-"""Where checkpoints lie and what is said beside their weights; light to import."""
+"""Where checkpoints lie and what is said beside their weights; light to import.
 
+A checkpoint is a folder of files and, written last, a manifest with the size and the hash of each:
+without its manifest it is not there.
+"""
+
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.config_io import read_config
 from xpool_platform.errors import UserError
+from xpool_platform.locations import files_below, is_uri, read_whole, write_whole
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.json"
+TRAINING = "training.safetensors"
+"""What a training needs besides the weights to go on."""
+
+MANIFEST = "manifest.json"
+
+
+class DamagedCheckpointError(UserError):
+    """A file of a checkpoint is gone, cut short or changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,34 +35,98 @@ class CheckpointState:
     step: int
     """Optimiser steps done."""
 
-    score: float
-    """t2v R@1 in percent on the split of train.select_on, the mean of train.select_mean_of."""
+    score: float | None
+    """t2v R@1 in percent on the split of train.select_on, the mean of train.select_mean_of.
+
+    None if it was taken between two evaluations.
+    """
 
     run_id: str = ""
     """The MLflow run of the training."""
 
 
-def write_state(folder: Path, state: CheckpointState) -> None:
-    """Write a checkpoint's state."""
-    (folder / STATE).write_text(json.dumps(asdict(state)), encoding="utf-8")
+def write_files(location: str, files: Mapping[str, bytes]) -> None:
+    """Write a checkpoint's files and then its manifest."""
+    manifest = {}
+    for name, content in files.items():
+        write_whole(f"{location}/{name}", content)
+        manifest[name] = {"bytes": len(content), "blake2b": _digest(content)}
+    write_whole(f"{location}/{MANIFEST}", json.dumps(manifest, indent=1).encode())
 
 
-def read_state(folder: Path) -> CheckpointState:
-    """Read a checkpoint's state. Raises UserError if the file is damaged or of another kind."""
+def read_file(location: str, name: str) -> pa.Buffer:
+    """A file of a checkpoint, as it was written. Raises DamagedCheckpointError if it is not."""
     try:
-        return CheckpointState(**json.loads((folder / STATE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder / STATE} cannot be read as a checkpoint's state: {error}") from (
-            error
-        )
+        said = json.loads(read_whole(f"{location}/{MANIFEST}").to_pybytes())[name]
+        content = read_whole(f"{location}/{name}")
+        if content.size != said["bytes"]:
+            raise DamagedCheckpointError(
+                f"{location}/{name} has {content.size} of its {said['bytes']} bytes"
+            )
+        if _digest(content) != said["blake2b"]:
+            raise DamagedCheckpointError(
+                f"{location}/{name} is not what was written: its hash differs"
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpointError(
+            f"{location} is no whole checkpoint: {name} or {MANIFEST} cannot be read ({error})"
+        ) from error
+    return content
+
+
+def state_bytes(state: CheckpointState) -> bytes:
+    """A state as a file."""
+    return json.dumps(asdict(state)).encode()
+
+
+def read_state(location: str) -> CheckpointState:
+    """A checkpoint's state. Raises DamagedCheckpointError."""
+    content = read_file(location, STATE).to_pybytes()
+    try:
+        return CheckpointState(**json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise DamagedCheckpointError(f"{location}/{STATE} holds no state: {error}") from error
+
+
+def checkpoints_below(location: str) -> dict[int, str]:
+    """The checkpoints of a run by their steps, rising; only those that have their manifest."""
+    folders = [
+        Path(info.path).parent.name for info in files_below(location) if info.base_name == MANIFEST
+    ]
+    steps = sorted(int(name.removeprefix("step_")) for name in folders if _is_step(name))
+    return {step: f"{location}/{checkpoint_name(step)}" for step in steps}
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder of the checkpoint taken after a step."""
+    return f"step_{step:07d}"
+
+
+def check_whole(location: str) -> CheckpointState:
+    """Read all of a checkpoint and compare it with its manifest. Raises DamagedCheckpointError."""
+    for name in (WEIGHTS, CONFIG, TRAINING):
+        read_file(location, name)
+    return read_state(location)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether this is the folder of a checkpoint of ours."""
-    return all((path / name).is_file() for name in (WEIGHTS, CONFIG, STATE))
+    return all((path / name).is_file() for name in (WEIGHTS, CONFIG, STATE, MANIFEST))
 
 
-def find_checkpoint(name: str, output_dir: Path) -> Path:
+def checkpoints_of(config: ExperimentConfig, run_dir: Path) -> str:
+    """Where the checkpoints of a run are."""
+    base = config.train.checkpoints_dir
+    return f"{base.rstrip('/')}/{run_dir.name}" if base else str(run_dir / "checkpoints")
+
+
+def best_checkpoint(states: Mapping[int, CheckpointState]) -> int | None:
+    """The step of the best score, of equal ones the earliest; None if none has a score."""
+    scored = [(state.score, -step) for step, state in states.items() if state.score is not None]
+    return -max(scored)[1] if scored else None
+
+
+def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint") -> Path:
     """The checkpoint that a user means: absolute, a folder of ours or a file of another kind.
 
     `name` is a checkpoint's folder, a file, a run's folder or the name of a run in output_dir; of a
@@ -52,12 +135,32 @@ def find_checkpoint(name: str, output_dir: Path) -> Path:
     for path in (Path(name).expanduser().absolute(), output_dir.absolute() / "runs" / name):
         if path.is_file() or is_checkpoint(path):
             return path
-        kept = [folder for folder in (path / "checkpoints").glob("step_*") if is_checkpoint(folder)]
+        kept = checkpoints_below(_checkpoints_of_run(path))
+        best = best_checkpoint({step: read_state(folder) for step, folder in kept.items()})
         if kept:
-            states = {folder: read_state(folder) for folder in kept}
-            return max(kept, key=lambda folder: (states[folder].score, -states[folder].step))
+            return Path(kept[max(kept) if best is None else best])
+    files = f"{WEIGHTS}, {CONFIG}, {STATE} and {MANIFEST}"
     raise UserError(
-        f"checkpoint {name!r} is neither a file, nor a folder with {WEIGHTS}, {CONFIG} and "
-        f"{STATE}, nor a run with checkpoints in {output_dir / 'runs'}; give one of these to "
-        "--checkpoint"
+        f"checkpoint {name!r} is neither a file, nor a folder with {files}, nor a run with "
+        f"checkpoints in {output_dir / 'runs'}; give one of these to {option}"
     )
+
+
+def _checkpoints_of_run(run_dir: Path) -> str:
+    if not (run_dir / CONFIG).is_file():
+        return str(run_dir / "checkpoints")
+    location = checkpoints_of(read_config(run_dir / CONFIG), run_dir)
+    if is_uri(location):
+        raise UserError(
+            f"the checkpoints of run {run_dir.name!r} are at {location}; copy the one that is "
+            "wanted into a folder and name that"
+        )
+    return location
+
+
+def _is_step(name: str) -> bool:
+    return name.startswith("step_") and name.removeprefix("step_").isdigit()
+
+
+def _digest(content: bytes | pa.Buffer) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

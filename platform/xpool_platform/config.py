@@ -59,6 +59,9 @@ class ExperimentConfig:
     output_dir: str = ""
     """Where corpora, decoded frames, runs and MLflow's file go; empty: `outputs`."""
 
+    init_from: str = ""
+    """Checkpoint whose weights training begins with: a run or a file; empty: the towers' own."""
+
     data: DataConfig = field(default_factory=DataConfig)
     """Videos and captions."""
 
@@ -79,6 +82,14 @@ class ExperimentConfig:
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """The record of the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig(ExperimentConfig):
+    """An experiment that is trained."""
+
+    resume: str = ""
+    """Name of a run that was interrupted, to go on with; its config is its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,15 +1,22 @@
 """Configs as files and as flat parameters."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cattrs
 
 from xpool_platform.config import ExperimentConfig
 
+Kind = TypeVar("Kind", bound=ExperimentConfig)
+
 _converter = cattrs.Converter(forbid_extra_keys=True)
+
+
+def as_kind(config: ExperimentConfig, kind: type[Kind], **more: Any) -> Kind:
+    """The same experiment as a config of a job, or as a plain one, with the job's own fields."""
+    return kind(**{f.name: getattr(config, f.name) for f in fields(ExperimentConfig)}, **more)
 
 
 def flatten(config: ExperimentConfig) -> dict[str, Any]:
@@ -27,16 +34,25 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
     return flat
 
 
-def write_config(config: ExperimentConfig, path: Path) -> None:
+def config_bytes(config: ExperimentConfig) -> bytes:
     """The whole config as JSON."""
-    path.write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+    return json.dumps(asdict(config), indent=2).encode() + b"\n"
+
+
+def parse_config(content: bytes, whose: str) -> ExperimentConfig:
+    """A config from its JSON. Raises ValueError for unknown or missing fields."""
+    try:
+        return _converter.structure(json.loads(content), ExperimentConfig)
+    except cattrs.BaseValidationError as error:
+        reasons = "; ".join(cattrs.transform_error(error))
+        raise ValueError(f"{whose} is not a config of this version: {reasons}") from error
+
+
+def write_config(config: ExperimentConfig, path: Path) -> None:
+    """The whole config as a JSON file."""
+    path.write_bytes(config_bytes(config))
 
 
 def read_config(path: Path) -> ExperimentConfig:
     """A config that `write_config` wrote. Raises ValueError for unknown or missing fields."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    try:
-        return _converter.structure(data, ExperimentConfig)
-    except cattrs.BaseValidationError as error:
-        reasons = "; ".join(cattrs.transform_error(error))
-        raise ValueError(f"{path} is not a config of this version: {reasons}") from error
+    return parse_config(path.read_bytes(), str(path))

@@ -44,7 +44,7 @@ class Console:
 
     def line(self, text: str) -> None:
         """A line of text."""
-        self._rich.print(text, markup=False)
+        self._rich.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

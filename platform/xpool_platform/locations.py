@@ -69,9 +69,16 @@ def files_below(location: str) -> list[pafs.FileInfo]:
 
 
 def remove_folder(location: str) -> None:
-    """Remove a folder with all that is in it."""
+    """Remove a folder with all that is in it, if it is there."""
     filesystem, path = filesystem_of(location)
-    filesystem.delete_dir(path)
+    if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+        filesystem.delete_dir(path)
+
+
+def remove_file(location: str) -> None:
+    """Remove a file. Raises FileNotFoundError."""
+    filesystem, path = filesystem_of(location)
+    filesystem.delete_file(path)
 
 
 @cache

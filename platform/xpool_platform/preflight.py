@@ -29,6 +29,7 @@ def with_absolute_paths(config: Config) -> Config:
     return replace(
         config,
         output_dir=str(output_dir.expanduser().absolute()),
+        train=replace(config.train, checkpoints_dir=_absolute(config.train.checkpoints_dir)),
         data=replace(
             config.data,
             root=_absolute(config.data.root),

@@ -1,6 +1,8 @@
-"""What training workers tell the driver while it waits for them."""
+"""What training workers and the driver tell each other while the training goes on."""
 
+import time
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -19,9 +21,38 @@ class TrainingProgress:
     """What is going on besides steps, such as an evaluation."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulse:
+    """A sign of life of one worker."""
+
+    rank: int
+    host: str
+    pid: int
+    ticks: int
+    """Pieces of work done; it stands still where the worker does."""
+
+    doing: str
+    """What the worker was at."""
+
+
+@dataclass(kw_only=True, slots=True)
+class HeardPulse:
+    """The newest sign of life of a worker, by the board's own clock."""
+
+    pulse: Pulse
+    worker: ActorHandle
+    heard_s: float
+    """When it was heard."""
+
+    moved_s: float
+    """When its ticks last rose."""
+
+
 class _Board:
     def __init__(self) -> None:
         self._progress: TrainingProgress | None = None
+        self._stop = ""
+        self._pulses: dict[int, HeardPulse] = {}
 
     def put(self, progress: TrainingProgress) -> None:
         self._progress = progress
@@ -29,8 +60,33 @@ class _Board:
     def get(self) -> TrainingProgress | None:
         return self._progress
 
+    def begin(self) -> None:
+        """Forget the workers of the attempt before."""
+        self._progress = None
+        self._stop = ""
+        self._pulses.clear()
 
-def start_board() -> ActorHandle:
-    """An actor with `put` and `get` of the newest TrainingProgress, on the driver's node."""
+    def stop(self, why: str) -> None:
+        self._stop = why
+
+    def stop_wanted(self) -> str:
+        return self._stop
+
+    def beat(self, pulse: Pulse, worker: ActorHandle) -> None:
+        now = time.monotonic()
+        before = self._pulses.get(pulse.rank)
+        same = before is not None and before.pulse.ticks == pulse.ticks
+        moved_s = before.moved_s if same and before is not None else now
+        self._pulses[pulse.rank] = HeardPulse(
+            pulse=pulse, worker=worker, heard_s=now, moved_s=moved_s
+        )
+
+    def pulses(self) -> tuple[float, list[HeardPulse]]:
+        return time.monotonic(), [self._pulses[rank] for rank in sorted(self._pulses)]
+
+
+def start_board() -> ActorHandle[Any]:
+    """An actor on the driver's node: `put` and `get` of the newest TrainingProgress, `stop` and
+    `stop_wanted` (why workers are to stop at their next step), `beat` and `pulses`."""
     node = ray.get_runtime_context().get_node_id()
     return ray.remote(_Board).options(num_cpus=0, label_selector={"ray.io/node-id": node}).remote()

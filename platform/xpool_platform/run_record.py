@@ -1,6 +1,7 @@
 """The start and the end of a run's record, the same for every job."""
 
 import importlib
+import json
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import ray
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten, write_config
 from xpool_platform.errors import UserError, raised_as_user_error
+from xpool_platform.interrupted_run import RECORD
 from xpool_platform.tracking.tracker import RunStatus, Tracker
 
 if TYPE_CHECKING:
@@ -32,8 +34,8 @@ def new_run_dir(config: ExperimentConfig, parent: Path, kind: str = "") -> Path:
     name = config.run_name or "-".join(filter(None, parts))
     if (parent / name).exists():
         raise UserError(
-            f"run_name {name!r} is used already, in {parent / name}; choose another --run-name "
-            "or leave it out"
+            f"run_name {name!r} is used already, in {parent / name}; choose another --run-name, "
+            "leave it out, or go on with an interrupted training by --resume"
         )
     return parent / name
 
@@ -88,6 +90,8 @@ def record_start(tracker: Tracker, config: ExperimentConfig, run_dir: Path) -> N
     """What is run, and where."""
     path = run_dir / "config.json"
     write_config(config, path)
+    where = {"tracking_uri": tracker.uri, "run_id": tracker.run_id}
+    (run_dir / RECORD).write_text(json.dumps(where), encoding="utf-8")
     tracker.log_params(flatten(config))
     tracker.log_artifact(path)
     cluster = ray.cluster_resources()

@@ -22,6 +22,8 @@ PACKAGES = tuple(Path(package.__file__ or "").parent for package in (xpool, xpoo
 WORKER_ENVIRONMENT = {
     # Ray Train polls its workers; at the default, every report waits for 2 s
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # a group of workers that a dead node was meant for is given up after this
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
     "PYTHONWARNINGS": "ignore",
     # large tensors stay with the process instead of going back to the kernel at every step
     "MALLOC_MMAP_THRESHOLD_": str(2**30),

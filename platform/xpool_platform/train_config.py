@@ -24,6 +24,9 @@ class TrainConfig:
     batch_size: int = 32
     """(video, caption) pairs of the global batch; no two of them share a video."""
 
+    micro_batch_size: int | None = None
+    """Pairs that a worker takes through the towers at once, for less memory; empty: its share."""
+
     num_epochs: int = 5
     """Passes over all (video, caption) pairs."""
 
@@ -42,10 +45,44 @@ class TrainConfig:
     seed: int = 24
     """Seed of the weights, the batches, the frames and the crops."""
 
+    checkpoint_steps: int = 500
+    """Steps after which a checkpoint is written, besides those of the evaluations."""
+
+    keep_last: int = 1
+    """Newest checkpoints that are kept."""
+
+    keep_best: int = 1
+    """Checkpoints of the best scores that are kept."""
+
+    checkpoints_dir: str = ""
+    """Where checkpoints go: a folder or a URI as s3://bucket/runs; empty: the run's folder."""
+
+    min_workers: int = 1
+    """Workers with which training goes on after nodes were lost, until they are back."""
+
+    max_failures: int = 3
+    """Failures in a row, without a checkpoint between, after which the job gives up."""
+
+    step_timeout_s: float = 600.0
+    """Seconds without a step after which a worker is taken for hanging and is replaced."""
+
+    on_nan: Literal["stop", "skip"] = "stop"
+    """Whether a loss that is no number ends the run, or its step is left out and counted."""
+
     def __post_init__(self) -> None:
         at_least("train", self, 1, "num_workers", "batch_size", "num_epochs", "evals_per_run")
         at_least("train", self, 1, "select_mean_of")
-        at_least("train", self, 0, "seed")
+        at_least("train", self, 1, "checkpoint_steps", "keep_last", "keep_best", "min_workers")
+        at_least("train", self, 0, "seed", "max_failures")
+        if not self.step_timeout_s > 0:
+            raise ValueError(f"train.step_timeout_s must be above 0, not {self.step_timeout_s}")
+        if self.min_workers > self.num_workers:
+            raise ValueError(
+                f"train.min_workers {self.min_workers} are more than train.num_workers "
+                f"{self.num_workers}"
+            )
+        if self.micro_batch_size is not None:
+            at_least("train", self, 1, "micro_batch_size")
         if self.num_steps is not None:
             at_least("train", self, 1, "num_steps")
         if not self.cpus_per_worker > 0:

@@ -23,7 +23,7 @@ from xpool_platform.data.plan import worker_bounds
 from xpool_platform.data.video import EncodedVideo
 from xpool_platform.evaluate.encode import encode_split
 from xpool_platform.train.collectives import gather_rows, sum_gradients
-from xpool_platform.train.step import global_batch_loss
+from xpool_platform.train.step import backward_in_slices, global_batch_loss
 
 CAPTIONS = [f"a {colour} thing" for colour in ("red", "green", "blue", "white", "black")]
 
@@ -57,7 +57,7 @@ def train(rank: int, world_size: int, pooling: str, num_pairs: int, num_steps: i
             world_size=world_size,
         )
         loss.backward()
-        losses.append(sum_gradients(model.parameters(), loss).item())
+        losses.append(sum_gradients(model.parameters(), loss.reshape(1)).item())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return losses, model.state_dict()
@@ -90,6 +90,41 @@ def test_workers_train_as_one(tmp_path, pooling, world_size, num_pairs):
         np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
         for name, value in expected_weights.items():
             torch.testing.assert_close(weights[name], value, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_thirty_steps_are_the_same_on_one_two_and_four_workers(tmp_path):
+    expected, _ = train(0, 1, "xpool", 5, 30)
+    for world_size in (2, 4):
+        folder = tmp_path / str(world_size)
+        folder.mkdir()
+        for losses, _ in by_workers(folder, world_size, train, "xpool", 5, 30):
+            np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-5)
+
+
+def gradients(dropout: float, micro_batch_size: int | None) -> tuple[float, dict]:
+    """The loss of a batch of five, and the gradient of every parameter."""
+    torch.manual_seed(7)
+    config = ModelConfig(clip_name="tiny", dropout=dropout)
+    model = build_model(config, LossConfig(temperature=0.1)).train()
+    frames, captions = batch(5)
+    tokens = build_tokenizer(config)(captions)
+    share = {"num_pairs": 5, "rank": 0, "world_size": 1}
+    if micro_batch_size is None:
+        loss = global_batch_loss(model, tokens, frames, **share)
+        loss.backward()
+    else:
+        loss = backward_in_slices(model, tokens, frames, micro_batch_size=micro_batch_size, **share)
+    return loss.item(), {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_slices_of_a_batch_give_its_gradients(dropout, micro_batch_size):
+    expected_loss, expected = gradients(dropout, None)
+    loss, got = gradients(dropout, micro_batch_size)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    for name, grad in expected.items():
+        torch.testing.assert_close(got[name], grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_one_worker_computes_the_loss_of_the_paper():

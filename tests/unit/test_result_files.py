@@ -11,10 +11,12 @@ import pytest
 from xpool.metrics import RetrievalRanks, retrieval_ranks
 from xpool_platform.checkpoint_files import (
     CONFIG,
+    STATE,
     WEIGHTS,
     CheckpointState,
     find_checkpoint,
-    write_state,
+    state_bytes,
+    write_files,
 )
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.result_files import (
@@ -93,10 +95,8 @@ def test_ranks_by_file_folder_and_name(tmp_path):
 
 
 def checkpoint(folder: Path, step: int, score: float) -> Path:
-    folder.mkdir(parents=True)
-    (folder / WEIGHTS).touch()
-    (folder / CONFIG).touch()
-    write_state(folder, CheckpointState(step=step, score=score))
+    state = state_bytes(CheckpointState(step=step, score=score))
+    write_files(str(folder), {WEIGHTS: b"w", CONFIG: b"{}", STATE: state})
     return folder
 
 

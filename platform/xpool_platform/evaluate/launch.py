@@ -125,7 +125,7 @@ def _training_run(config: EvaluationConfig) -> str:
     if not config.into_training_run:
         return ""
     folder = Path(config.checkpoint)
-    run_id = read_state(folder).run_id if config.checkpoint and folder.is_dir() else ""
+    run_id = read_state(str(folder)).run_id if config.checkpoint and folder.is_dir() else ""
     if not run_id:
         raise UserError(
             "into_training_run needs a checkpoint that a training of this project wrote, not "

@@ -35,7 +35,7 @@ def _own_checkpoint(config: EvaluationConfig) -> XPool:
     """A checkpoint of ours, under its own pooling or one that has nothing to learn."""
     try:
         model, trained, _ = load_checkpoint(Path(config.checkpoint))
-    except (RuntimeError, OSError, SafetensorError) as error:
+    except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"checkpoint {config.checkpoint} cannot be loaded: {reason}") from error
     wanted, had = _identity(config.model), _identity(trained.model)

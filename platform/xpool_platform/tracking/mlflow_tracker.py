@@ -66,6 +66,17 @@ class MlflowStore:
             run = self._client.create_run(self._experiment_id, run_name=name)
         return MlflowTracker(self.uri, run.info.run_id)
 
+    def resume_run(self, run_id: str) -> "MlflowTracker":
+        """A run that was interrupted, running again. Raises UserError if it is not there."""
+        try:
+            self._client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            raise UserError(
+                f"MLflow at {self.uri} has no run {run_id}, where the training was recorded; put "
+                "its store back, or begin a new run by --init-from"
+            ) from error
+        return MlflowTracker(self.uri, run_id, goes_on=True)
+
     def open_run(self, run_id: str) -> "MlflowTracker":
         """A run that is there already, to add to. Raises UserError if it is not."""
         try:
@@ -93,14 +104,16 @@ def _as_user_error(uri: str) -> Iterator[None]:
 class MlflowTracker:
     """One MLflow run. Metrics are sent by a thread of MLflow's, in order.
 
-    Attributes: `uri`, `run_id`.
+    Of a run that goes on, steps that it has of a metric already are left out. Attributes: `uri`,
+    `run_id`.
     """
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, uri: str, run_id: str, *, goes_on: bool = False) -> None:
         self.uri = uri
         self.run_id = run_id
         self._client = MlflowClient(tracking_uri=uri)
         self._last_sent: Any = None
+        self._logged = self._last_steps() if goes_on else {}
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         entries = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
@@ -118,7 +131,10 @@ class MlflowTracker:
             Metric(key, value, now_ms, step)
             for step, metrics in metrics_of_step.items()
             for key, value in metrics.items()
+            if step > self._logged.get(key, -1)
         ]
+        if not entries:
+            return
         self._last_sent = self._client.log_batch(self.run_id, metrics=entries, synchronous=False)
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
@@ -132,6 +148,12 @@ class MlflowTracker:
             path = Path(folder, name)
             figure.savefig(path, dpi=120)
             self.log_artifact(path, "figures")
+
+    def _last_steps(self) -> dict[str, int]:
+        """The last step of each metric that the run has already: no step is logged twice."""
+        keys = self._client.get_run(self.run_id).data.metrics
+        histories = {key: self._client.get_metric_history(self.run_id, key) for key in keys}
+        return {key: max(m.step for m in history) for key, history in histories.items() if history}
 
     def flush(self) -> None:
         if self._last_sent is not None:

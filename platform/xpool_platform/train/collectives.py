@@ -25,18 +25,21 @@ def gather_rows(
     return gathered
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-    """Replace each gradient by its sum over the workers; return the sum of their losses."""
+def sum_gradients(
+    parameters: Iterable[nn.Parameter], scalars: Float[Tensor, " num_scalars"]
+) -> Float[Tensor, " num_scalars"]:
+    """Replace each gradient by its sum over the workers; return the sums of their scalars."""
+    scalars = scalars.detach()
     if not dist.is_initialized():
-        return loss.detach()
+        return scalars
     parameters = [p for p in parameters if p.requires_grad]
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    flat = torch.cat([*(grad.reshape(-1) for grad in grads), loss.detach().reshape(1)])
+    flat = torch.cat([*(grad.reshape(-1) for grad in grads), scalars])
     dist.all_reduce(flat)
-    summed = flat[:-1].split([grad.numel() for grad in grads])
+    *summed, scalars = flat.split([*(grad.numel() for grad in grads), len(scalars)])
     for parameter, grad in zip(parameters, summed, strict=True):
         parameter.grad = grad.view_as(parameter)
-    return flat[-1]
+    return scalars
 
 
 class _GatherRows(torch.autograd.Function):

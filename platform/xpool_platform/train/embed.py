@@ -3,12 +3,12 @@
 import pyarrow as pa
 import torch
 
-from xpool.model import build_model
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Console
 from xpool_platform.data.embedding_cache import missing_embeds, with_embeds_uris
 from xpool_platform.evaluate.encoders import Encoders
 from xpool_platform.evaluate.frozen_towers import towers_fingerprint
+from xpool_platform.train.first_model import first_model
 
 
 def embed_once(
@@ -19,7 +19,7 @@ def embed_once(
     The towers are those that the training begins with and keeps.
     """
     torch.manual_seed(config.train.seed)  # as a training worker does: it builds the same towers
-    model = build_model(config.model, config.loss)
+    model = first_model(config)
     towers = towers_fingerprint(model, config)
     videos = with_embeds_uris(videos, towers)
     missing = missing_embeds(videos)

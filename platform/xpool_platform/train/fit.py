@@ -1,6 +1,14 @@
-"""Ray Train: the workers of a training, and what the driver does while they work."""
+"""Ray Train: the workers of a training, what the driver does while they work, and after a loss.
 
+Every attempt is a training of its own for Ray, under a name of its own: where to go on is read
+from our checkpoints, so nothing depends on the files that Ray keeps.
+"""
+
+import shutil
 import threading
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -9,64 +17,236 @@ from ray.train import DataConfig as RayDataConfig
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from xpool_platform.console import Console
+from xpool_platform.console import Console, Stage
 from xpool_platform.data.feed import Feed, training_dataset
-from xpool_platform.progress import TrainingProgress
-from xpool_platform.train.job import TrainingJob, run_job
+from xpool_platform.errors import user_error_within
+from xpool_platform.progress import HeardPulse, TrainingProgress
+from xpool_platform.train.capacity import fitting_workers
+from xpool_platform.train.job import BATCHES, TrainingJob, run_job
+from xpool_platform.train.last_checkpoint import last_whole_checkpoint
 
 POLL_S = 0.25
+GROW_AFTER_S = 5.0
+"""How long the cluster must have had room for more workers before training moves to them."""
+
+CROWDED_S = 5.0
+"""How long nodes may be gone that the workers and their loading need."""
+
+STOP_WITHIN_S = 20.0
+"""Time that the workers get for a last checkpoint."""
+
+SILENT_S = 5.0
+"""A worker that gave no sign of life for so long is frozen, or gone."""
 
 
-def fit(job: TrainingJob, feed: Feed, console: Console) -> dict[str, Any]:
-    """Train on the workers and show how far they are; gives rank 0's report as a dictionary.
+def train_to_the_end(job: TrainingJob, feed: Feed, console: Console) -> dict[str, Any]:
+    """Train, going on after losses; gives rank 0's report as a dictionary.
 
-    Ray Train runs in a thread of its own, so that Ctrl-C stays with this, the main thread.
+    Raises the last error after train.max_failures failures without a checkpoint between them.
     """
-    trainer = _trainer(job, feed)
-    outcome: dict[str, Any] = {}
-
-    def run() -> None:
+    failures = attempt = 0
+    while True:
+        job, feed = _from_last_checkpoint(job, feed, console)
+        workers = _await_workers(job, console)
+        attempt += 1
         try:
-            outcome["result"] = trainer.fit()
-        except BaseException as error:  # noqa: BLE001  # raised again below, in the main thread
-            outcome["error"] = error
+            done = _Attempt(job, replace(feed, world_size=workers), attempt, console).run()
+        except Exception as error:
+            if user_error_within(error) is not None:
+                raise
+            reached = last_whole_checkpoint(job.checkpoints).step
+            failures = 1 if reached > job.first_step else failures + 1
+            if failures > job.config.train.max_failures:
+                raise
+            console.line(f"training was interrupted: {_reason(error)}; it goes on")
+            job = replace(job, goes_on=True)
+            continue
+        if "report" in done:
+            report: dict[str, Any] = done["report"]
+            return report
+        job = replace(job, goes_on=True)
 
-    thread = threading.Thread(target=run, daemon=True)
-    with console.stage("training") as stage:
-        stage(0, job.num_steps, "starting the workers")
-        thread.start()
+
+def _from_last_checkpoint(
+    job: TrainingJob, feed: Feed, console: Console
+) -> tuple[TrainingJob, Feed]:
+    found = last_whole_checkpoint(job.checkpoints)
+    for damage in found.damaged:
+        console.line(f"passed over: {damage}")
+    if found.step:
+        console.line(f"going on from step {found.step}")
+    elif job.goes_on:
+        console.line("no checkpoint was written yet: training begins at step 0")
+    return (
+        replace(job, resume_from=found.location, first_step=found.step),
+        replace(feed, first_step=found.step),
+    )
+
+
+def _await_workers(job: TrainingJob, console: Console) -> int:
+    """How many workers the cluster has room for, train.num_workers at most."""
+    train = job.config.train
+    told = False
+    while (workers := fitting_workers(job.config)) < train.min_workers:
+        if not told:
+            console.line(
+                f"waiting for nodes: there is room for {workers} workers, and train.min_workers "
+                f"is {train.min_workers}"
+            )
+            told = True
+        time.sleep(1)
+    return workers
+
+
+def _reason(error: BaseException) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}, {first.strip()[:200]}"
+
+
+class WorkersEndedError(Exception):
+    """The driver ended the workers of an attempt; the message says why."""
+
+
+class _Attempt:
+    """One group of workers, from its start to the end of the training, or of one of them."""
+
+    def __init__(self, job: TrainingJob, feed: Feed, number: int, console: Console) -> None:
+        self._job, self._feed, self._console = job, feed, console
+        self._name = f"ray_train-{time.time_ns():x}-{number}"
+        self._outcome: dict[str, Any] = {}
+        self._ended = ""
+        """Why this ended its workers."""
+
+    def run(self) -> dict[str, Any]:
+        """What rank 0 gives. Ray Train runs in a thread, so that Ctrl-C stays with this one."""
+        job = self._job
+        ray.get(job.board.begin.remote())
+        thread = threading.Thread(target=self._fit, daemon=True)
+        with self._console.stage("training") as stage:
+            stage(job.first_step, job.num_steps, "starting the workers")
+            thread.start()
+            try:
+                self._watch(thread, stage)
+            except KeyboardInterrupt:
+                self._stop_for_good(thread)
+                raise
+            finally:
+                shutil.rmtree(Path(job.run_dir, self._name), ignore_errors=True)
+        if "error" in self._outcome:
+            error = self._outcome["error"]
+            if self._ended:
+                raise WorkersEndedError(self._ended) from error
+            raise error
+        done: dict[str, Any] = self._outcome["result"].return_value
+        return done
+
+    def _fit(self) -> None:
+        try:
+            self._outcome["result"] = self._trainer().fit()
+        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
+            self._outcome["error"] = error
+
+    def _watch(self, thread: threading.Thread, stage: Stage) -> None:
+        job, board = self._job, self._job.board
+        room_since: float | None = None
+        crowded_since: float | None = None
+        shown = TrainingProgress(step=job.first_step)
         while thread.is_alive():
-            progress = ray.get(job.board.get.remote())
-            if progress is not None:
+            progress = ray.get(board.get.remote())
+            if progress is not None and progress != shown:
+                shown = progress
                 stage(progress.step, job.num_steps, _in_words(progress))
+            now, pulses = ray.get(board.pulses.remote())
+            self._end_hanging(now, pulses)
+            crowded_since = self._end_crowded(crowded_since, pulses)
+            room_since = self._time_of_room(room_since)
+            if room_since is not None and time.monotonic() - room_since > GROW_AFTER_S:
+                self._console.line("there is room for more workers again: training moves to them")
+                ray.get(board.stop.remote("more workers"))
+                room_since = float("inf")
             thread.join(POLL_S)
-    if "error" in outcome:
-        raise outcome["error"]
-    report: dict[str, Any] = outcome["result"].return_value
-    return report
+
+    def _time_of_room(self, since: float | None) -> float | None:
+        """Since when there has been room for more workers; infinite once they were told."""
+        if since == float("inf"):
+            return since
+        if self._feed.world_size >= self._job.config.train.num_workers:
+            return None
+        if fitting_workers(self._job.config) <= self._feed.world_size:
+            return None
+        return since if since is not None else time.monotonic()
+
+    def _end_hanging(self, now: float, pulses: list[HeardPulse]) -> None:
+        """End the workers if none of them has got on for train.step_timeout_s, and say which."""
+        limit = self._job.config.train.step_timeout_s
+        if self._ended or not pulses or now - max(p.moved_s for p in pulses) < limit:
+            return
+        silent = [heard for heard in pulses if now - heard.heard_s > SILENT_S]
+        busy = [heard for heard in pulses if "waiting for the other" not in heard.pulse.doing]
+        named = "; ".join(
+            f"rank {h.pulse.rank} on {h.pulse.host}, process {h.pulse.pid}, "
+            + ("frozen" if h in silent else h.pulse.doing)
+            for h in silent or busy or pulses
+        )
+        self._end(f"no step for {limit:g} s (train.step_timeout_s): {named}", pulses)
+
+    def _end_crowded(self, since: float | None, pulses: list[HeardPulse]) -> float | None:
+        """End the workers if the nodes that are left do not hold them and their loading.
+
+        They would hold every CPU and wait for ever for batches that nobody loads.
+        """
+        room = fitting_workers(self._job.config)
+        if self._ended or not pulses or room >= self._feed.world_size:
+            return None
+        if since is None:
+            return time.monotonic()
+        if time.monotonic() - since > CROWDED_S:
+            self._end(
+                f"nodes were lost, and those that are left have room for {room} workers beside "
+                "their loading",
+                pulses,
+            )
+        return since
+
+    def _end(self, why: str, pulses: list[HeardPulse]) -> None:
+        self._ended = why
+        for heard in pulses:
+            ray.kill(heard.worker)
+
+    def _stop_for_good(self, thread: threading.Thread) -> None:
+        """Ask the workers for a last checkpoint and give them time for it."""
+        job = self._job
+        ray.get(job.board.stop.remote("the job was interrupted"))
+        begun = bool(ray.get(job.board.pulses.remote())[1])
+        thread.join(STOP_WITHIN_S if begun else 0)
+        if last_whole_checkpoint(job.checkpoints).step:
+            self._console.line(f"python jobs/train.py --resume {job.run_name} goes on from here")
+
+    def _trainer(self) -> TorchTrainer:
+        job, train = self._job, self._job.config.train
+        resources = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
+        left = job.first_step < job.num_steps
+        batches = {}
+        if left:
+            batches[BATCHES] = training_dataset(self._feed, job.config.data.decode_cpus)
+        return TorchTrainer(
+            run_job,
+            train_loop_config={"job": job},
+            datasets=batches,
+            dataset_config=RayDataConfig(
+                datasets_to_split=list(batches),
+                execution_options=ExecutionOptions(preserve_order=True),
+            ),
+            scaling_config=ScalingConfig(
+                num_workers=self._feed.world_size,
+                use_gpu=train.use_gpu,
+                resources_per_worker=resources,
+            ),
+            run_config=RunConfig(name=self._name, storage_path=job.run_dir),
+        )
 
 
 def _in_words(progress: TrainingProgress) -> str:
     loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
     speed = f"{progress.pairs_per_s:.0f} pairs/s" if progress.pairs_per_s is not None else ""
     return ", ".join(filter(None, (loss, speed, progress.note)))
-
-
-def _trainer(job: TrainingJob, feed: Feed) -> TorchTrainer:
-    train = job.config.train
-    resources = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
-    return TorchTrainer(
-        run_job,
-        train_loop_config={"job": job},
-        datasets={"train": training_dataset(feed, job.config.data.decode_cpus)},
-        dataset_config=RayDataConfig(
-            datasets_to_split=["train"],
-            execution_options=ExecutionOptions(preserve_order=True),
-        ),
-        scaling_config=ScalingConfig(
-            num_workers=train.num_workers,
-            use_gpu=train.use_gpu,
-            resources_per_worker=resources,
-        ),
-        run_config=RunConfig(name="ray_train", storage_path=job.run_dir),
-    )

@@ -4,14 +4,19 @@ Ray Train's controller unpickles it too, and would otherwise spend seconds on th
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.train
 from ray.actor import ActorHandle
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.data.feed import started_rows
+
+BATCHES = "train"
+"""Name of the dataset of batches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,14 +35,37 @@ class TrainingJob:
     """Videos of the reported split that could not be decoded."""
 
     run_dir: str
+    checkpoints: str
+    """Where they are written: a folder, or a URI."""
+
     tracking_uri: str
     run_id: str
-    board: ActorHandle
+    goes_on: bool
+    """Whether something of the run may be logged already."""
+
+    board: ActorHandle[Any]
+    resume_from: str = ""
+    """The checkpoint at which an interrupted training goes on."""
+
+    first_step: int = 0
+    """Steps that it had done."""
+
+    @property
+    def run_name(self) -> str:
+        """The run's name."""
+        return Path(self.run_dir).name
+
+    def videos_of(self, split: str) -> pa.Table:
+        """The videos of a split."""
+        return self.videos.filter(pc.equal(self.videos["split"], split))
 
 
 def run_job(arguments: dict[str, TrainingJob]) -> dict[str, Any] | None:
     """The training function of Ray Train."""
-    rows = started_rows(ray.train.get_dataset_shard("train"))  # loads while this imports
+    job = arguments["job"]
+    left = job.first_step < job.num_steps
+    # loads while this imports
+    rows = started_rows(ray.train.get_dataset_shard(BATCHES)) if left else iter(())
     from xpool_platform.train.loop import train_worker  # noqa: PLC0415
 
-    return train_worker(arguments["job"], rows)
+    return train_worker(job, rows)

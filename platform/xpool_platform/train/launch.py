@@ -1,17 +1,21 @@
 """A whole training from the driver: checks, corpus, decoding, workers, report."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from xpool.clip_names import clip_image_size
-from xpool_platform.config import ExperimentConfig
+from xpool_platform.checkpoint_files import checkpoints_of, find_checkpoint
+from xpool_platform.config import ExperimentConfig, TrainingConfig
+from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console
 from xpool_platform.data.feed import Feed
 from xpool_platform.data.plan import BatchPlan
+from xpool_platform.interrupted_run import interrupted_run_dir, recorded_run
 from xpool_platform.preflight import (
     check_cluster,
     check_learning,
@@ -28,8 +32,10 @@ from xpool_platform.prepare import (
 )
 from xpool_platform.progress import start_board
 from xpool_platform.report import RetrievalReport
+from xpool_platform.run_lease import new_run_lease, run_lease
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
+from xpool_platform.storage_check import check_storage
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.job import TrainingJob
 
@@ -45,27 +51,41 @@ class TrainingResult:
     run_id: str
 
 
-def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
-    """Train an experiment and report on it.
+def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
+    """Train an experiment, or go on with one that was interrupted, and report on it.
 
     Raises UserError for what the user can put right, before any training where it can be known by
     then. The MLflow run ends as FINISHED, FAILED or, after Ctrl-C or SIGTERM, as KILLED.
     """
-    config = with_absolute_paths(config)
+    resume = options.resume
+    config = with_absolute_paths(as_kind(options, ExperimentConfig))
     check_model(config)
     check_learning(config)
+    config = _with_found_weights(config)
     output_dir = prepare_output_dir(config)
     # raylets of one machine replace each other's copy of a job's folder, and this one's with it
     os.chdir(output_dir)
     manifest = own_manifest(config)
-    run_dir = new_run_dir(config, output_dir / "runs")
+    if resume:
+        run_dir = interrupted_run_dir(resume, output_dir)
+        lease = run_lease(run_dir)
+    else:
+        run_dir = new_run_dir(config, output_dir / "runs")
+        lease = new_run_lease(run_dir)
     opening = open_store(config, output_dir, then_import="xpool_platform.train.fit")
-    with ray_session():
+    with lease, ray_session():
         check_cluster(config)
-        tracker = opening.result().start_run(run_dir.name)
+        check_storage(_places(config, run_dir))
+        store = opening.result()
+        if resume:
+            tracker = store.resume_run(recorded_run(run_dir))
+        else:
+            tracker = store.start_run(run_dir.name)
         with run_ended(tracker):
-            run_dir.mkdir(parents=True)
-            record_start(tracker, config, run_dir)
+            if resume:
+                tracker.set_tags({"resumed": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"})
+            else:
+                record_start(tracker, config, run_dir)
             if manifest is None:
                 manifest = made_manifest(config, output_dir, console)
             report = _train(
@@ -73,6 +93,7 @@ def run_training(config: ExperimentConfig, console: Console) -> TrainingResult:
                 manifest,
                 run_dir=run_dir,
                 tracker=tracker,
+                goes_on=bool(resume),
                 console=console,
             )
     return TrainingResult(
@@ -90,6 +111,7 @@ def _train(
     *,
     run_dir: Path,
     tracker: Tracker,
+    goes_on: bool,
     console: Console,
 ) -> RetrievalReport:
     wanted = {
@@ -148,13 +170,30 @@ def _train(
         num_steps=num_steps,
         num_missing=len(missing_videos(manifest, decoded, config.eval.split)),
         run_dir=str(run_dir),
+        checkpoints=checkpoints_of(config, run_dir),
+        goes_on=goes_on,
         tracking_uri=tracker.uri,
         run_id=tracker.run_id,
         board=start_board(),
     )
-    from xpool_platform.train.fit import fit  # noqa: PLC0415  # torch: imported beside Ray's start
+    # torch: imported beside Ray's start
+    from xpool_platform.train.fit import train_to_the_end  # noqa: PLC0415
 
-    return RetrievalReport(**fit(job, feed, console))
+    return RetrievalReport(**train_to_the_end(job, feed, console))
+
+
+def _places(config: ExperimentConfig, run_dir: Path) -> dict[str, str]:
+    places = {"output_dir": str(run_dir)}
+    if config.train.checkpoints_dir:
+        places["train.checkpoints_dir"] = checkpoints_of(config, run_dir)
+    return places
+
+
+def _with_found_weights(config: ExperimentConfig) -> ExperimentConfig:
+    if not config.init_from:
+        return config
+    found = find_checkpoint(config.init_from, Path(config.output_dir), option="--init-from")
+    return replace(config, init_from=str(found))
 
 
 def _embeds_are_cached(config: ExperimentConfig) -> bool:

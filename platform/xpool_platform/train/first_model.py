@@ -1,0 +1,33 @@
+"""The model with which a training begins, or goes on."""
+
+from pathlib import Path
+
+from xpool.convert import load_reference_checkpoint
+from xpool.model import XPool, build_model
+from xpool_platform.checkpoint import load_weights
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.errors import UserError
+
+
+def first_model(config: ExperimentConfig, resume_from: str = "") -> XPool:
+    """The model with the weights of the checkpoint at which training goes on, else of init_from.
+
+    Raises UserError if they are of another model.
+    """
+    source = resume_from or config.init_from
+    if not source:
+        return build_model(config.model, config.loss)
+    model = build_model(config.model, config.loss, load_pretrained=False)
+    try:
+        if Path(source).is_file():
+            weights = load_reference_checkpoint(source, config.model).state_dict()
+        else:
+            weights = load_weights(source)
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the weights of {source} are not those of {config.model.clip_name} under "
+            f"{config.model.pooling} pooling ({reason}); set --model.* to what they were made with"
+        ) from error
+    return model

@@ -1,0 +1,220 @@
+"""What clusters do to a training: it goes on with the same steps, each of them logged once."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import SMALL_SHAPES, Done, finish, processes_of, start_job, train
+from mlflow.tracking import MlflowClient
+
+from xpool_platform.checkpoint_files import check_whole, checkpoints_below
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+NUM_STEPS = 200
+OPTIONS = (
+    *(*SMALL_SHAPES, "--train.num-steps", str(NUM_STEPS), "--train.evals-per-run", "2"),
+    *("--train.checkpoint-steps", "25"),
+)
+"""Dropout is on: what goes on has to draw the same random numbers."""
+
+
+def losses(output: Path, run_name: str, num_steps: int = NUM_STEPS) -> list[float]:
+    """The losses of a run, which has each step once and no other."""
+    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("shapes").experiment_id
+    (run,) = client.search_runs([experiment], f"run_name = '{run_name}'")
+    assert run.info.status == "FINISHED"
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    history = sorted(history, key=lambda metric: metric.step)
+    assert [metric.step for metric in history] == list(range(1, num_steps + 1))
+    return [metric.value for metric in history]
+
+
+def metrics(output: Path, run_name: str) -> dict:
+    return json.loads((output / "runs" / run_name / "metrics.json").read_text())["metrics"]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    """The folder of an undisturbed run, `undisturbed`, and of all the others."""
+    folder = tmp_path_factory.mktemp("faults")
+    done = train(*OPTIONS, "--output-dir", str(folder), "--run-name", "undisturbed")
+    assert done.status == 0, done.err
+    return folder
+
+
+def assert_undisturbed(output: Path, run_name: str) -> None:
+    assert losses(output, run_name) == pytest.approx(losses(output, "undisturbed"), abs=1e-6)
+    assert metrics(output, run_name) == metrics(output, "undisturbed")
+
+
+def start(output: Path, run_name: str, *options: str, **changes: str) -> subprocess.Popen:
+    return start_job(
+        *OPTIONS, "--output-dir", str(output), "--run-name", run_name, *options, **changes
+    )
+
+
+def resume(output: Path, run_name: str, *options: str) -> Done:
+    return train("--resume", run_name, "--output-dir", str(output), *options)
+
+
+def read_until_step(process: subprocess.Popen, step: int) -> str:
+    """What the job printed until it had done so many steps."""
+    text = ""
+    for line in process.stdout:
+        text += line
+        counts = line.startswith("training: ") and "pairs/s" in line
+        if counts and int(line.split()[1].split("/")[0]) >= step:
+            return text
+    raise AssertionError(f"the job ended before step {step}: {process.stderr.read()}")
+
+
+def training_workers(marker: str) -> list[psutil.Process]:
+    return [p for p in processes_of(marker) if "RayTrainWorker" in " ".join(p.cmdline())]
+
+
+def test_a_killed_worker(output):
+    process = start(output, "worker", TEST_MARKER="killed-worker")
+    read_until_step(process, 40)
+    training_workers("killed-worker")[-1].kill()
+    done = finish(process)
+    assert done.status == 0, done.err
+    assert "training was interrupted" in done.out
+    assert "going on from step" in done.out
+    assert_undisturbed(output, "worker")
+
+
+def test_a_killed_driver(output):
+    process = start(output, "driver")
+    read_until_step(process, 40)
+    process.kill()
+    process.wait()
+    refused = start(output, "driver")
+    assert "is used already" in finish(refused).err
+    done = resume(output, "driver")
+    assert done.status == 0, done.err
+    assert "going on from step" in done.out
+    assert_undisturbed(output, "driver")
+    again = resume(output, "driver")
+    assert again.status == 1
+    assert "run 'driver' is finished" in again.err
+
+
+def test_a_job_runs_alone_under_its_name_and_leaves_a_checkpoint_when_told_to_end(output):
+    name = "told to end"
+    process = start(output, name)
+    read_until_step(process, 30)
+    second = resume(output, name)
+    assert second.status == 1
+    assert f"is running already (process {process.pid} on " in second.err
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    done = finish(process)
+    assert time.monotonic() - started < 20
+    assert done.status == 130
+    assert "goes on from here" in done.out
+    saved = max(int(p.name[5:]) for p in (output / "runs" / name / "checkpoints").iterdir())
+    assert saved >= 30
+    done = resume(output, name)
+    assert done.status == 0, done.err
+    assert f"going on from step {saved}" in done.out
+    assert_undisturbed(output, name)
+
+
+def test_damaged_checkpoints_are_passed_over_and_never_taken_for_none(output):
+    process = start(output, "damaged", "--train.keep-last", "3")
+    read_until_step(process, 60)
+    process.kill()
+    process.wait()
+    manifests = (output / "runs" / "damaged" / "checkpoints").glob("step_*/manifest.json")
+    *_, before, newest = sorted(path.parent for path in manifests)
+    states = {path: path.read_bytes() for path in newest.parent.glob("step_*/state.json")}
+    for path in states:
+        path.write_text("{")
+    refused = resume(output, "damaged")
+    assert refused.status == 1
+    assert "no checkpoint in" in refused.err
+    assert "train under another --run-name" in refused.err
+    for path, content in states.items():
+        path.write_bytes(content)
+    path = newest / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = resume(output, "damaged")
+    assert done.status == 0, done.err
+    assert f"passed over: {path} does not have its hash any more" in done.out
+    assert f"going on from step {int(before.name.removeprefix('step_'))}" in done.out
+    assert_undisturbed(output, "damaged")
+
+
+def test_a_frozen_worker_is_named_and_replaced(output):
+    process = start(output, "frozen", "--train.step-timeout-s", "12", TEST_MARKER="frozen-worker")
+    read_until_step(process, 40)
+    worker = training_workers("frozen-worker")[-1]
+    os.kill(worker.pid, signal.SIGSTOP)
+    done = finish(process)
+    assert done.status == 0, done.err
+    assert "no step for 12 s (train.step_timeout_s): rank" in done.out
+    assert f"process {worker.pid}, frozen" in done.out
+    assert_undisturbed(output, "frozen")
+
+
+def test_a_loss_that_is_no_number(output):
+    wild = ("--optim.clip-lr", "1e20", "--optim.warmup-fraction", "0.3")
+    done = finish(start(output, "nan", *wild))
+    assert done.status == 1
+    assert "the loss is nan" in done.err
+    assert "learning rates: clip " in done.err
+    assert done.err.count("videos: ") == 1
+    skipping = finish(start(output, "skipping", *wild, "--train.on-nan", "skip"))
+    assert skipping.status == 1
+    assert "the model cannot be evaluated after step 100" in skipping.err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk that holds three checkpoints."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_no_checkpoint_that_was_there(output, small_disk):
+    options = ("--train.checkpoints-dir", str(small_disk))
+    process = start(output, "disk", *options)
+    read_until_step(process, 30)
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError):  # a checkpoint may be on its way
+        ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    done = finish(process)
+    assert done.status == 1
+    assert "no space left on the device" in done.err
+    kept = checkpoints_below(str(small_disk / "disk"))
+    assert kept
+    assert all(check_whole(location).step == step for step, location in kept.items())
+    ballast.unlink()
+    done = resume(output, "disk")
+    assert done.status == 0, done.err
+    assert f"going on from step {max(kept)}" in done.out
+    assert_undisturbed(output, "disk")
+
+
+def test_a_run_begins_with_the_weights_of_another(output):
+    options = ("--init-from", "undisturbed", "--optim.clip-lr", "0", "--optim.pooling-lr", "0")
+    done = finish(start(output, "from", *options, "--train.num-steps", "2"))
+    assert done.status == 0, done.err
+    assert metrics(output, "from") == metrics(output, "undisturbed")

@@ -1,0 +1,67 @@
+"""A cluster whose nodes come and go while a training runs on them."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL_SHAPES, finish, start_job
+from ray.cluster_utils import Cluster
+from test_faults import losses, read_until_step
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+NUM_STEPS = 400
+OPTIONS = (
+    *(*SMALL_SHAPES, "--train.num-steps", str(NUM_STEPS), "--train.evals-per-run", "1"),
+    *("--train.checkpoint-steps", "25", "--train.num-workers", "2", "--train.cpus-per-worker", "1"),
+    *("--model.dropout", "0"),  # what a worker draws depends on how many there are
+    # rounding depends on it, too: small steps keep it small, and other batches would still show
+    *("--optim.clip-lr", "1e-5", "--optim.pooling-lr", "1e-5"),
+)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head with a CPU for loading and two nodes with a CPU each for training."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+def start(cluster: Cluster, output: Path, run_name: str) -> subprocess.Popen:
+    options = (*OPTIONS, "--output-dir", str(output), "--run-name", run_name)
+    return start_job(*options, RAY_ADDRESS=cluster.address)
+
+
+def read_until(process: subprocess.Popen, pattern: str) -> tuple[str, float]:
+    """The line that matches, and when it came."""
+    for line in process.stdout:
+        if re.search(pattern, line):
+            return line, time.monotonic()
+    raise AssertionError(f"the job ended before {pattern!r}: {process.stderr.read()}")
+
+
+def test_training_goes_on_with_fewer_nodes_and_takes_them_back(cluster, tmp_path):
+    process = start(cluster, tmp_path, "nodes")
+    read_until_step(process, 100)
+    cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
+
+    read_until(process, "training was interrupted")
+    read_until(process, r"training: \d+/\d+, loss")
+    cluster.add_node(num_cpus=1)
+    read_until(process, "there is room for more workers")
+    done = finish(process)
+    assert done.status == 0, done.err
+    alone = (*OPTIONS, "--train.num-workers", "1", "--run-name", "whole")
+    whole = finish(start_job(*alone, "--output-dir", str(tmp_path)))
+    assert whole.status == 0, whole.err
+    expected = losses(tmp_path, "whole", NUM_STEPS)
+    assert losses(tmp_path, "nodes", NUM_STEPS) == pytest.approx(expected, abs=1e-3)
+    assert np.ptp(expected) > 0.1
