@@ -16,7 +16,9 @@ class AdamW(torch.optim.AdamW):
 
     def __init__(self, params: Any, *, eps: float, weight_decay: float) -> None:
         super().__init__(params, eps=eps, weight_decay=weight_decay)
+        on_gpu = all(p.is_cuda for group in self.param_groups for p in group["params"])
         for group in self.param_groups:
+            group["fused"] = on_gpu or None  # one kernel for all parameters
             group["num_steps"] = 0
 
     @torch.no_grad()

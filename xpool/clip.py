@@ -17,6 +17,9 @@ from xpool.tiny import TINY, TINY_CONFIG, TINY_NUM_MERGES
 
 T = TypeVar("T")
 
+BELOW_THE_LAYERS = "conv1", "class_embedding", "positional_embedding", "ln_pre", "token_embedding"
+"""Parts of open_clip's towers that come before their first layer."""
+
 Tokenizer = Callable[[list[str]], Tensor]
 """Captions to tokens [num_texts, context_length]; longer captions are cut."""
 
@@ -44,6 +47,26 @@ def build_clip(config: ModelConfig, *, load_pretrained: bool = True) -> nn.Modul
         ),
         config,
     )
+
+
+def freeze_lower_layers(clip: nn.Module, num_layers: int) -> None:
+    """Let the embeddings and the lowest layers of both towers keep their weights.
+
+    Raises ValueError if a tower is no transformer, or has fewer layers.
+    """
+    text = getattr(clip, "text", clip)
+    for whose, tower in (("image", getattr(clip, "visual", clip)), ("text", text)):
+        blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
+        if blocks is None or num_layers > len(blocks):
+            has = "is no transformer" if blocks is None else f"has {len(blocks)} layers"
+            raise ValueError(f"optim.frozen_layers is {num_layers}, and the {whose} tower {has}")
+        for name in BELOW_THE_LAYERS:
+            part = getattr(tower, name, None)
+            for parameter in part.parameters() if isinstance(part, nn.Module) else [part]:
+                if isinstance(parameter, nn.Parameter):
+                    parameter.requires_grad_(False)
+        for block in blocks[:num_layers]:
+            block.requires_grad_(False)
 
 
 def build_tokenizer(config: ModelConfig) -> Tokenizer:

@@ -75,6 +75,9 @@ class OptimConfig:
     pooling_lr: float = 1e-5
     """Peak learning rate of everything else, the pooling."""
 
+    frozen_layers: int = 0
+    """Lowest transformer layers of both towers, and what lies below them, that do not learn."""
+
     weight_decay: float = 0.2
     """AdamW's decay, on every parameter."""
 
@@ -88,7 +91,7 @@ class OptimConfig:
     """The gradient's norm over all parameters is clipped to this."""
 
     def __post_init__(self) -> None:
-        for name in ("clip_lr", "pooling_lr", "weight_decay"):
+        for name in ("clip_lr", "pooling_lr", "frozen_layers", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"optim.{name} must be at least 0, not {getattr(self, name)}")
         for name in ("eps", "max_grad_norm"):

@@ -18,7 +18,7 @@ RESULT = "metrics.json"
 FREE = (
     *("train.num_workers", "train.cpus_per_worker", "train.use_gpu", "train.min_workers"),
     *("train.max_failures", "train.step_timeout_s", "train.checkpoint_steps", "train.keep_last"),
-    *("train.micro_batch_size",),
+    *("train.micro_batch_size", "train.compile", "train.checkpoint_activations", "train.tf32"),
     *("train.keep_best", "data.decode_cpus", "data.decode_deadline_s", "data.max_bad_fraction"),
     *("data.frames_dir", "data.cache", "data.cache_embeds", "data.root", "data.annotations"),
     *("tracking.log_checkpoints", "output_dir", "eval.num_figures"),

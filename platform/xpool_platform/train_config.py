@@ -21,6 +21,15 @@ class TrainConfig:
     use_gpu: bool = False
     """One GPU for each worker, with bfloat16 autocast in the towers."""
 
+    compile: bool = False
+    """Whether torch.compile compiles the towers: minutes at the start, faster steps on GPUs."""
+
+    checkpoint_activations: bool = False
+    """Whether the towers' layers are computed again in the backward pass, for less memory."""
+
+    tf32: bool = True
+    """Whether matrix products of the training step that are in float32 use TF32 on GPUs."""
+
     batch_size: int = 32
     """(video, caption) pairs of the global batch; no two of them share a video."""
 

@@ -2,11 +2,24 @@
 
 from pathlib import Path
 
+from xpool.clip import freeze_lower_layers
+from xpool.config import OptimConfig
 from xpool.convert import load_reference_checkpoint
 from xpool.model import XPool, build_model
 from xpool_platform.checkpoint import load_weights
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
+
+
+def let_learn(model: XPool, config: OptimConfig) -> None:
+    """Freeze what does not learn. Raises UserError if there are not so many layers to freeze."""
+    if config.clip_lr == 0:
+        model.clip.requires_grad_(False)
+    elif config.frozen_layers:
+        try:
+            freeze_lower_layers(model.clip, config.frozen_layers)
+        except ValueError as error:
+            raise UserError(f"{error}; set --optim.frozen-layers to fewer") from error
 
 
 def first_model(config: ExperimentConfig, resume_from: str = "") -> XPool:

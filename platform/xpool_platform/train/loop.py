@@ -26,9 +26,10 @@ from xpool_platform.report import RetrievalReport
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.collectives import gather_rows, sum_gradients
 from xpool_platform.train.finite import check_finite
-from xpool_platform.train.first_model import first_model
+from xpool_platform.train.first_model import first_model, let_learn
 from xpool_platform.train.job import TrainingJob
 from xpool_platform.train.sign_of_life import SignOfLife
+from xpool_platform.train.speed import fetched_ahead, matmul_precision, prepare_towers
 from xpool_platform.train.step import (
     backward_in_slices,
     global_batch_loss,
@@ -68,8 +69,9 @@ class _Worker:
         self.tokenizer: Tokenizer = build_tokenizer(config.model)
         self.model: XPool = first_model(config, job.resume_from).to(self.device)
         self.model.clip.register_forward_hook(lambda *_: self.life.tick())
-        if config.optim.clip_lr == 0:
-            self.model.clip.requires_grad_(False)
+        let_learn(self.model, config.optim)
+        prepare_towers(self.model.clip, config.train)
+        self.wishes = torch.zeros((), device=self.device), torch.ones((), device=self.device)
         if job.towers:
             assert towers_fingerprint(self.model, config) == job.towers
         optimizer = build_optimizer(self.model, config.optim)
@@ -109,7 +111,7 @@ class _Worker:
             rows, self.rank, self.config.data.num_frames, first_step=job.first_step
         )
         step = job.first_step
-        for batch, data_wait_s in self._timed(batches):
+        for batch, data_wait_s in self._timed(fetched_ahead(batches, self.device)):
             step = batch.step + 1
             row, stop = self._step(batch)
             log.add(row, batch.num_pairs, data_wait_s)
@@ -167,11 +169,11 @@ class _Worker:
             f"train/lr_{group['name']}": group["lr"] for group in optimizer.param_groups
         }
         optimizer.zero_grad()
-        with self.life.doing("computing"):
+        with self.life.doing("computing"), matmul_precision(tf32=self.config.train.tf32):
             loss = self._backward(batch)
-        wishes = loss.new_tensor(float(bool(self.life.stop_wanted)))
+        wish = self.wishes[bool(self.life.stop_wanted)]
         with self.life.doing("waiting for the other workers"):
-            loss, stop = sum_gradients(self.model.parameters(), torch.stack([loss, wishes]))
+            loss, stop = sum_gradients(self.model.parameters(), torch.stack([loss, wish]))
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.optim.max_grad_norm
         )
@@ -192,7 +194,7 @@ class _Worker:
 
     def _backward(self, batch: WorkerBatch) -> Tensor:
         """This worker's addend to the loss; adds its gradients to the parameters'."""
-        frames = batch.frames.to(self.device)
+        frames = batch.frames.to(self.device, non_blocking=True)
         share = {
             "num_pairs": batch.num_pairs,
             "rank": self.rank,

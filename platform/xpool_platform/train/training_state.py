@@ -15,6 +15,9 @@ from xpool_platform.checkpoint import TrainingFile, copied
 from xpool_platform.errors import UserError
 
 OPTIMIZER, RANDOM = "optimizer", "random"
+OF_THE_DEVICE = "fused", "foreach", "capturable"
+"""Settings of the optimiser that may differ where the training goes on."""
+
 SAID = "said"
 """Key of the JSON in the metadata of the safetensors file."""
 
@@ -63,7 +66,11 @@ class Learner:
             kind, *rest = name.split("/")
             if kind == OPTIMIZER:
                 state.setdefault(int(rest[0]), {})[rest[1]] = tensor
-        groups = [{**group, "betas": tuple(group["betas"])} for group in said["groups"]]
+        here = [{key: group[key] for key in OF_THE_DEVICE} for group in self.optimizer.param_groups]
+        groups = [
+            {**group, **own, "betas": tuple(group["betas"])}
+            for group, own in zip(said["groups"], here, strict=True)
+        ]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.schedule.load_state_dict({**self.schedule.state_dict(), **said["schedule"]})
         self.recalls[:] = said["recalls"]
