@@ -43,10 +43,12 @@ def encode_split(
     rank: int,
     world_size: int,
     gather_rows: GatherRows,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> SplitEmbeds:
     """Embeddings of all videos and captions, in the manifest's order, on every worker.
 
-    Every video gives its uniformly sampled frames. The model's mode is left as it was.
+    Every video gives its uniformly sampled frames. The model's mode is left as it was. After each
+    batch of videos on_batch is called.
     """
     was_training = model.training
     model.eval()
@@ -54,12 +56,11 @@ def encode_split(
     first, stop = bounds[rank]
     caption_counts = [len(texts) for texts in videos["captions"].to_pylist()]
     own = videos.slice(first, stop - first)
-    frame_parts = [
-        model.encode_frames(
-            load_clips(own.slice(i, batch_size), num_frames, model.image_size).to(device)
-        ).float()
-        for i in range(0, len(own), batch_size)
-    ]
+    frame_parts = []
+    for i in range(0, len(own), batch_size):
+        clips = load_clips(own.slice(i, batch_size), num_frames, model.image_size)
+        frame_parts.append(model.encode_frames(clips.to(device)).float())
+        on_batch()
     texts = [text for captions in own["captions"].to_pylist() for text in captions]
     text_parts = [
         model.encode_text(tokenizer(texts[i : i + TEXTS_AT_ONCE]).to(device)).float()

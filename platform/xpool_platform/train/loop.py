@@ -68,7 +68,6 @@ class _Worker:
         self.device = ray.train.torch.get_device() if config.train.use_gpu else torch.device("cpu")
         self.tokenizer: Tokenizer = build_tokenizer(config.model)
         self.model: XPool = first_model(config, job.resume_from).to(self.device)
-        self.model.clip.register_forward_hook(lambda *_: self.life.tick())
         let_learn(self.model, config.optim)
         prepare_towers(self.model.clip, config.train)
         self.wishes = torch.zeros((), device=self.device), torch.ones((), device=self.device)
@@ -279,6 +278,7 @@ class _Worker:
                 rank=self.rank,
                 world_size=self.world_size,
                 gather_rows=gather_rows,
+                on_batch=self.life.tick,
             )
 
     def _tell(self, *, note: str = "", **changes: Any) -> None:
