@@ -151,7 +151,7 @@ def test_damaged_checkpoints_are_passed_over_and_never_taken_for_none(output):
     path.write_bytes(content)
     done = resume(output, "damaged")
     assert done.status == 0, done.err
-    assert f"passed over: {path} does not have its hash any more" in done.out
+    assert f"passed over: {path} is not what was written: its hash differs" in done.out
     assert f"going on from step {int(before.name.removeprefix('step_'))}" in done.out
     assert_undisturbed(output, "damaged")
 
