@@ -19,7 +19,7 @@ from xpool_platform.checkpoint_files import (
     WEIGHTS,
     CheckpointState,
     DamagedCheckpointError,
-    best_checkpoint,
+    best_first,
     checkpoint_name,
     checkpoints_below,
     read_file,
@@ -76,7 +76,7 @@ class CheckpointKeeper:
     @property
     def best(self) -> int | None:
         """The step of the best checkpoint."""
-        return best_checkpoint(self.states)
+        return next(iter(best_first(self.states)), None)
 
     @property
     def last(self) -> int:
@@ -130,8 +130,7 @@ class CheckpointKeeper:
         self.states = {s: state for s, state in self.states.items() if s <= step}
 
     def _remove_others(self) -> None:
-        scored = {step: s.score for step, s in self.states.items() if s.score is not None}
-        best = sorted(scored, key=lambda step: (-scored[step], step))[: self._keep_best]
+        best = best_first(self.states)[: self._keep_best]
         last = sorted(self.states)[-self._keep_last :]
         for step in set(self.states) - {*best, *last}:
             self._remove(step)

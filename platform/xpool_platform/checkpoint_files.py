@@ -120,10 +120,10 @@ def checkpoints_of(config: ExperimentConfig, run_dir: Path) -> str:
     return f"{base.rstrip('/')}/{run_dir.name}" if base else str(run_dir / "checkpoints")
 
 
-def best_checkpoint(states: Mapping[int, CheckpointState]) -> int | None:
-    """The step of the best score, of equal ones the earliest; None if none has a score."""
-    scored = [(state.score, -step) for step, state in states.items() if state.score is not None]
-    return -max(scored)[1] if scored else None
+def best_first(states: Mapping[int, CheckpointState]) -> list[int]:
+    """The steps of those that have a score: the best first, of equal ones the earliest."""
+    scores = {step: state.score for step, state in states.items() if state.score is not None}
+    return sorted(scores, key=lambda step: (-scores[step], step))
 
 
 def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint") -> Path:
@@ -136,9 +136,9 @@ def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint"
         if path.is_file() or is_checkpoint(path):
             return path
         kept = checkpoints_below(_checkpoints_of_run(path))
-        best = best_checkpoint({step: read_state(folder) for step, folder in kept.items()})
         if kept:
-            return Path(kept[max(kept) if best is None else best])
+            best = best_first({step: read_state(folder) for step, folder in kept.items()})
+            return Path(kept[best[0] if best else max(kept)])
     files = f"{WEIGHTS}, {CONFIG}, {STATE} and {MANIFEST}"
     raise UserError(
         f"checkpoint {name!r} is neither a file, nor a folder with {files}, nor a run with "
@@ -149,7 +149,10 @@ def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint"
 def _checkpoints_of_run(run_dir: Path) -> str:
     if not (run_dir / CONFIG).is_file():
         return str(run_dir / "checkpoints")
-    location = checkpoints_of(read_config(run_dir / CONFIG), run_dir)
+    try:
+        location = checkpoints_of(read_config(run_dir / CONFIG), run_dir)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if is_uri(location):
         raise UserError(
             f"the checkpoints of run {run_dir.name!r} are at {location}; copy the one that is "

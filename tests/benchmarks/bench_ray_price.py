@@ -24,6 +24,7 @@ OPTIONS = (
 BARE_LOOP = """
 import json, statistics, sys, time
 from pathlib import Path
+import pyarrow.compute as pc
 import torch
 from xpool.clip import build_tokenizer
 from xpool.model import build_model
@@ -41,7 +42,7 @@ config = read_config(run_dir / "config.json")
 (corpus,) = (run_dir.parents[1] / "corpora").iterdir()
 manifest = folder_manifest(corpus)
 videos = decode_manifest(manifest, config.data, store, lambda *_: None).videos
-videos = videos.filter([split == "train" for split in videos["split"].to_pylist()])
+videos = videos.filter(pc.equal(videos["split"], "train"))
 model = build_model(config.model, config.loss).train()
 feed = Feed(
     frames_uris=videos["frames_uri"].to_pylist(), text_embeds_uris=None,

@@ -1,14 +1,12 @@
 """A user's mistake: one sentence that names the thing and the way out, before any training."""
 
 import os
-import shutil
 import socket
-import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import SMALL_SHAPES, train
+from conftest import SMALL_SHAPES, mounted_disk, train
 from mlflow.tracking import MlflowClient
 
 from videos import write_video
@@ -136,14 +134,7 @@ def test_an_output_folder_that_cannot_be(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of a few MiB."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    yield from mounted_disk(tmp_path, 24)
 
 
 def test_no_space_to_write(small_disk):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SMALL_SHAPES, Done, finish, processes_of, start_job, train
+from conftest import SMALL_SHAPES, Done, finish, mounted_disk, processes_of, start_job, train
 from mlflow.tracking import MlflowClient
 
 from xpool_platform.checkpoint_files import check_whole, checkpoints_below
@@ -183,14 +183,7 @@ def test_a_loss_that_is_no_number(output):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk that holds three checkpoints."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    yield from mounted_disk(tmp_path, 40)
 
 
 def test_a_full_disk_costs_no_checkpoint_that_was_there(output, small_disk):

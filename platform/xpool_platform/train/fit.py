@@ -44,27 +44,26 @@ def train_to_the_end(job: TrainingJob, feed: Feed, console: Console) -> dict[str
 
     Raises the last error after train.max_failures failures without a checkpoint between them.
     """
-    failures = attempt = 0
+    failures = 0
+    job, feed = _from_last_checkpoint(job, feed, console)
     while True:
-        job, feed = _from_last_checkpoint(job, feed, console)
-        workers = _await_workers(job, console)
-        attempt += 1
+        workers, before = _await_workers(job, console), job.first_step
+        again = replace(job, goes_on=True)
         try:
-            done = _Attempt(job, replace(feed, world_size=workers), attempt, console).run()
+            done = _Attempt(job, replace(feed, world_size=workers), console).run()
         except Exception as error:
             if user_error_within(error) is not None:
                 raise
-            reached = last_whole_checkpoint(job.checkpoints).step
-            failures = 1 if reached > job.first_step else failures + 1
+            console.line(f"training was interrupted: {_reason(error)}")
+            job, feed = _from_last_checkpoint(again, feed, console)
+            failures = 1 if job.first_step > before else failures + 1
             if failures > job.config.train.max_failures:
                 raise
-            console.line(f"training was interrupted: {_reason(error)}; it goes on")
-            job = replace(job, goes_on=True)
-            continue
-        if "report" in done:
-            report: dict[str, Any] = done["report"]
-            return report
-        job = replace(job, goes_on=True)
+        else:
+            if "report" in done:
+                report: dict[str, Any] = done["report"]
+                return report
+            job, feed = _from_last_checkpoint(again, feed, console)
 
 
 def _from_last_checkpoint(
@@ -95,6 +94,8 @@ def _await_workers(job: TrainingJob, console: Console) -> int:
             )
             told = True
         time.sleep(1)
+    if workers < train.num_workers:
+        console.line(f"the nodes have room for {workers} of {train.num_workers} workers")
     return workers
 
 
@@ -110,9 +111,9 @@ class WorkersEndedError(Exception):
 class _Attempt:
     """One group of workers, from its start to the end of the training, or of one of them."""
 
-    def __init__(self, job: TrainingJob, feed: Feed, number: int, console: Console) -> None:
+    def __init__(self, job: TrainingJob, feed: Feed, console: Console) -> None:
         self._job, self._feed, self._console = job, feed, console
-        self._name = f"ray_train-{time.time_ns():x}-{number}"
+        self._name = f"ray_train-{time.time_ns():x}"
         self._outcome: dict[str, Any] = {}
         self._ended = ""
         """Why this ended its workers."""
@@ -158,21 +159,20 @@ class _Attempt:
                 stage(progress.step, job.num_steps, _in_words(progress))
             now, pulses = ray.get(board.pulses.remote())
             self._end_hanging(now, pulses)
-            crowded_since = self._end_crowded(crowded_since, pulses)
-            room_since = self._time_of_room(room_since)
+            room = fitting_workers(job.config)
+            crowded_since = self._end_crowded(room, crowded_since, pulses)
+            room_since = self._time_of_room(room, room_since)
             if room_since is not None and time.monotonic() - room_since > GROW_AFTER_S:
                 self._console.line("there is room for more workers again: training moves to them")
                 ray.get(board.stop.remote("more workers"))
                 room_since = float("inf")
             thread.join(POLL_S)
 
-    def _time_of_room(self, since: float | None) -> float | None:
+    def _time_of_room(self, room: int, since: float | None) -> float | None:
         """Since when there has been room for more workers; infinite once they were told."""
         if since == float("inf"):
             return since
-        if self._feed.world_size >= self._job.config.train.num_workers:
-            return None
-        if fitting_workers(self._job.config) <= self._feed.world_size:
+        if room <= self._feed.world_size:
             return None
         return since if since is not None else time.monotonic()
 
@@ -190,12 +190,13 @@ class _Attempt:
         )
         self._end(f"no step for {limit:g} s (train.step_timeout_s): {named}", pulses)
 
-    def _end_crowded(self, since: float | None, pulses: list[HeardPulse]) -> float | None:
+    def _end_crowded(
+        self, room: int, since: float | None, pulses: list[HeardPulse]
+    ) -> float | None:
         """End the workers if the nodes that are left do not hold them and their loading.
 
         They would hold every CPU and wait for ever for batches that nobody loads.
         """
-        room = fitting_workers(self._job.config)
         if self._ended or not pulses or room >= self._feed.world_size:
             return None
         if since is None:
