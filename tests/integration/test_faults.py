@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -110,11 +111,12 @@ def test_a_killed_driver(output):
 
 def test_a_job_runs_alone_under_its_name_and_leaves_a_checkpoint_when_told_to_end(output):
     name = "told to end"
-    process = start(output, name)
+    process = start(output, name, "--train.checkpoint-steps", str(NUM_STEPS))
     read_until_step(process, 30)
     second = resume(output, name)
     assert second.status == 1
     assert f"is running already (process {process.pid} on " in second.err
+    time.sleep(random.random())  # the signal may come wherever the driver is
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     done = finish(process)
@@ -123,6 +125,7 @@ def test_a_job_runs_alone_under_its_name_and_leaves_a_checkpoint_when_told_to_en
     assert "goes on from here" in done.out
     saved = max(int(p.name[5:]) for p in (output / "runs" / name / "checkpoints").iterdir())
     assert saved >= 30
+    assert saved % (NUM_STEPS // 2)  # it is not that of an evaluation
     done = resume(output, name)
     assert done.status == 0, done.err
     assert f"going on from step {saved}" in done.out
@@ -130,10 +133,12 @@ def test_a_job_runs_alone_under_its_name_and_leaves_a_checkpoint_when_told_to_en
 
 
 def test_damaged_checkpoints_are_passed_over_and_never_taken_for_none(output):
-    process = start(output, "damaged", "--train.keep-last", "3")
+    process = start(output, "damaged", "--train.keep-last", "3", TEST_MARKER="killed-job")
     read_until_step(process, 60)
     process.kill()
     process.wait()
+    workers = training_workers("killed-job")
+    psutil.wait_procs(workers, timeout=60)  # until then they may write another checkpoint
     manifests = (output / "runs" / "damaged" / "checkpoints").glob("step_*/manifest.json")
     *_, before, newest = sorted(path.parent for path in manifests)
     states = {path: path.read_bytes() for path in newest.parent.glob("step_*/state.json")}

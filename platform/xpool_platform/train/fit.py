@@ -115,6 +115,11 @@ class _Attempt:
         self._job, self._feed, self._console = job, feed, console
         self._name = f"ray_train-{time.time_ns():x}"
         self._outcome: dict[str, Any] = {}
+        self._over = threading.Event()
+        """Set at the end of Ray Train's thread.
+
+        An interrupt in Thread.join takes a running thread for an ended one (Python 3.11).
+        """
         self._ended = ""
         """Why this ended its workers."""
 
@@ -122,14 +127,13 @@ class _Attempt:
         """What rank 0 gives. Ray Train runs in a thread, so that Ctrl-C stays with this one."""
         job = self._job
         ray.get(job.board.begin.remote())
-        thread = threading.Thread(target=self._fit, daemon=True)
         with self._console.stage("training") as stage:
             stage(job.first_step, job.num_steps, "starting the workers")
-            thread.start()
+            threading.Thread(target=self._fit, daemon=True).start()
             try:
-                self._watch(thread, stage)
+                self._watch(stage)
             except KeyboardInterrupt:
-                self._stop_for_good(thread)
+                self._stop_for_good()
                 raise
             finally:
                 shutil.rmtree(Path(job.run_dir, self._name), ignore_errors=True)
@@ -146,13 +150,15 @@ class _Attempt:
             self._outcome["result"] = self._trainer().fit()
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             self._outcome["error"] = error
+        finally:
+            self._over.set()
 
-    def _watch(self, thread: threading.Thread, stage: Stage) -> None:
+    def _watch(self, stage: Stage) -> None:
         job, board = self._job, self._job.board
         room_since: float | None = None
         crowded_since: float | None = None
         shown = TrainingProgress(step=job.first_step)
-        while thread.is_alive():
+        while not self._over.wait(POLL_S):
             progress = ray.get(board.get.remote())
             if progress is not None and progress != shown:
                 shown = progress
@@ -166,7 +172,6 @@ class _Attempt:
                 self._console.line("there is room for more workers again: training moves to them")
                 ray.get(board.stop.remote("more workers"))
                 room_since = float("inf")
-            thread.join(POLL_S)
 
     def _time_of_room(self, room: int, since: float | None) -> float | None:
         """Since when there has been room for more workers; infinite once they were told."""
@@ -214,12 +219,12 @@ class _Attempt:
         for heard in pulses:
             ray.kill(heard.worker)
 
-    def _stop_for_good(self, thread: threading.Thread) -> None:
+    def _stop_for_good(self) -> None:
         """Ask the workers for a last checkpoint and give them time for it."""
         job = self._job
         ray.get(job.board.stop.remote("the job was interrupted"))
         begun = bool(ray.get(job.board.pulses.remote())[1])
-        thread.join(STOP_WITHIN_S if begun else 0)
+        self._over.wait(STOP_WITHIN_S if begun else 0)
         if last_whole_checkpoint(job.checkpoints).step:
             self._console.line(f"python jobs/train.py --resume {job.run_name} goes on from here")
 
