@@ -54,11 +54,12 @@ def start_job(
     root: Path = ROOT,
     python: Path = Path(sys.executable),
     script: str = "jobs/train.py",
+    within: tuple[str, ...] = (),
     **changes: str,
 ):
-    """A job as a process."""
+    """A job as a process, started by the command `within` where there is one."""
     return subprocess.Popen(
-        [python, script, *arguments],
+        [*within, python, script, *arguments],
         cwd=root,
         env=environment(**changes),
         stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from xpool_platform.config_io import read_config, write_config
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.result_files import find_ranks
+from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
     check_cluster,
     check_model,
@@ -54,6 +55,7 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
     opening = open_store(config, output_dir, then_import="xpool_platform.evaluate.evaluation")
     with ray_session():
         check_cluster(config)
+        check_network()
         store = opening.result()
         if training_run:
             tracker, prefix = store.open_run(training_run), f"evaluate/{run_dir.name}/"

@@ -24,6 +24,7 @@ from xpool_platform.progress import HeardPulse, TrainingProgress
 from xpool_platform.train.capacity import fitting_workers
 from xpool_platform.train.job import BATCHES, TrainingJob, run_job
 from xpool_platform.train.last_checkpoint import last_whole_checkpoint
+from xpool_platform.train.process_group import NodeTorchConfig
 
 POLL_S = 0.25
 GROW_AFTER_S = 5.0
@@ -239,6 +240,7 @@ class _Attempt:
             run_job,
             train_loop_config={"job": job},
             datasets=batches,
+            torch_config=NodeTorchConfig(),
             dataset_config=RayDataConfig(
                 datasets_to_split=list(batches),
                 execution_options=ExecutionOptions(preserve_order=True),

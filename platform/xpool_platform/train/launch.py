@@ -16,6 +16,7 @@ from xpool_platform.console import Console
 from xpool_platform.data.feed import Feed
 from xpool_platform.data.plan import BatchPlan
 from xpool_platform.interrupted_run import interrupted_run_dir, recorded_run
+from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
     check_cluster,
     check_learning,
@@ -77,6 +78,7 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
         check_cluster(config)
         check_storage(_places(config, run_dir))
         store = opening.result()
+        check_network(store.uri)
         if resume:
             tracker = store.resume_run(recorded_run(run_dir))
         else:

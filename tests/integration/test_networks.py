@@ -1,0 +1,204 @@
+"""Nodes with addresses of their own: network namespaces of this machine, joined by cables."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_SHAPES, environment, finish, processes_of, start_job
+from test_cluster import START_S, free_port
+from test_faults import losses, read_until_step, training_workers
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+NUM_STEPS = 30
+OPTIONS = (
+    *(*SMALL_SHAPES, "--train.num-steps", str(NUM_STEPS), "--train.evals-per-run", "1"),
+    # a node of one CPU has room for one of the workers, and beside it for loading
+    *("--train.num-workers", "2", "--train.cpus-per-worker", "0.6", "--data.decode-cpus", "0.4"),
+    *("--model.dropout", "0"),
+)
+
+
+class Hosts:
+    """Network namespaces in which Ray's processes run as on machines of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.marker = uuid.uuid4().hex
+        self.names: dict[str, str] = {}
+        self.port = free_port()
+        self.temp_dir = Path(f"/tmp/xpool-test-{self.marker[:8]}")
+        self.raylets: list[subprocess.Popen] = []
+        self.environment = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2,
+            "TEST_MARKER": self.marker,
+            "HOME": str(folder),
+        }
+
+    def add(self, host: str) -> None:
+        name = f"xpool-{self.marker[:6]}-{host}"
+        if subprocess.run(
+            ["ip", "netns", "add", name], capture_output=True, check=False
+        ).returncode:
+            pytest.skip("network namespaces need root")
+        self.names[host] = name
+        self.ip(host, "link", "set", "lo", "up")
+
+    def ip(self, host: str, *arguments: str) -> None:
+        subprocess.run(["ip", "-n", self.names[host], *arguments], check=True)
+
+    def join(self, one: str, address: str, other: str, its_address: str) -> None:
+        """Lay a cable between two hosts; what they do not know goes through it."""
+        ends = [f"x{uuid.uuid4().hex[:8]}" for _ in range(2)]
+        subprocess.run(
+            ["ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1]], check=True
+        )
+        for host, end, own in ((one, ends[0], address), (other, ends[1], its_address)):
+            subprocess.run(["ip", "link", "set", end, "netns", self.names[host]], check=True)
+            self.ip(host, "addr", "add", f"{own}/24", "dev", end)
+            self.ip(host, "link", "set", end, "up")
+        self.ip(other, "route", "add", "default", "via", address)
+
+    def within(self, host: str) -> tuple[str, ...]:
+        return ("ip", "netns", "exec", self.names[host])
+
+    def start(self, host: str, address: str, *arguments: str) -> None:
+        ray = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
+        self.raylets.append(
+            subprocess.Popen(
+                [
+                    *(*self.within(host), *ray, f"--node-ip-address={address}"),
+                    *(*arguments, "--disable-usage-stats"),
+                ],
+                env=environment(**self.environment),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+
+    def wait_for_nodes(self, host: str, address: str, count: int) -> None:
+        count_them = (
+            "import ray, sys; ray.init(address=sys.argv[1], logging_level='ERROR'); "
+            "print(sum(node['Alive'] for node in ray.nodes()))"
+        )
+        asked = (sys.executable, "-c", count_them, f"{address}:{self.port}")
+        deadline = time.monotonic() + START_S
+        while True:
+            answer = subprocess.run(
+                [*self.within(host), *asked],
+                env=environment(**self.environment),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if answer.stdout.strip() == str(count):
+                return
+            assert time.monotonic() < deadline, answer.stdout + answer.stderr
+            time.sleep(0.5)
+
+    def job(self, host: str, address: str, *arguments: str) -> subprocess.Popen:
+        return start_job(
+            *arguments,
+            within=self.within(host),
+            **self.environment,
+            RAY_ADDRESS=f"{address}:{self.port}",
+        )
+
+    def stop(self) -> None:
+        for process in processes_of(self.marker):
+            process.kill()
+        for raylet in self.raylets:
+            raylet.wait(timeout=60)
+        for name in self.names.values():
+            subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture
+def hosts(tmp_path) -> Iterator[Hosts]:
+    hosts = Hosts(tmp_path)
+    try:
+        yield hosts
+    finally:
+        hosts.stop()
+
+
+def start_ray(hosts: Hosts, head: str, address: str, cpus: int, others: dict[str, str]) -> None:
+    hosts.start(
+        head,
+        address,
+        *("--head", f"--port={hosts.port}", f"--num-cpus={cpus}", "--include-dashboard=false"),
+        f"--temp-dir={hosts.temp_dir}",
+    )
+    hosts.wait_for_nodes(head, address, 1)
+    for count, (host, own) in enumerate(others.items(), start=2):
+        hosts.start(host, own, f"--address={address}:{hosts.port}", "--num-cpus=1")
+        hosts.wait_for_nodes(head, address, count)
+
+
+def test_two_hosts_train_one_batch(hosts, tmp_path):
+    hosts.add("a")
+    hosts.add("b")
+    hosts.join("a", "10.9.0.1", "b", "10.9.0.2")
+    start_ray(hosts, "a", "10.9.0.1", 1, {"b": "10.9.0.2"})
+    options = (*OPTIONS, "--output-dir", str(tmp_path / "out"))
+    process = hosts.job("a", "10.9.0.1", *options, "--run-name", "two")
+    read_until_step(process, 10)
+    workers = training_workers(hosts.marker)
+    assert len({os.readlink(f"/proc/{worker.pid}/ns/net") for worker in workers}) == 2
+    done = finish(process)
+    assert done.status == 0, done.err
+    alone = start_job(*options, "--run-name", "one", "--train.num-workers", "1")
+    assert finish(alone).status == 0
+    expected = losses(tmp_path / "out", "one", NUM_STEPS)
+    assert losses(tmp_path / "out", "two", NUM_STEPS) == pytest.approx(expected, abs=1e-4)
+
+    with mlflow_server(hosts, "a", tmp_path) as uri:
+        lost = finish(hosts.job("a", "10.9.0.1", *options, "--tracking.uri", uri))
+    assert lost.status == 1
+    assert f"node 10.9.0.2 does not reach tracking.uri {uri}" in lost.err
+
+
+@contextmanager
+def mlflow_server(hosts: Hosts, host: str, folder: Path) -> Iterator[str]:
+    """A server that listens to its own host only."""
+    uri = f"http://127.0.0.1:{free_port()}"
+    options = ("--port", uri.rsplit(":", 1)[1], "--workers", "1")
+    store = ("--backend-store-uri", f"sqlite:///{folder / 'served.db'}")
+    server = subprocess.Popen(
+        [*hosts.within(host), sys.executable, "-m", "mlflow", "server", *options, *store],
+        env=environment(**hosts.environment, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    ask = f"import urllib.request; urllib.request.urlopen('{uri}/health')"
+    asked = [*hosts.within(host), sys.executable, "-c", ask]
+    deadline = time.monotonic() + START_S
+    while subprocess.run(asked, capture_output=True, check=False).returncode:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    yield uri
+    server.terminate()
+    server.wait()
+
+
+def test_hosts_that_do_not_reach_each_other_are_named(hosts, tmp_path):
+    for host in ("head", "a", "b"):
+        hosts.add(host)
+    hosts.join("head", "10.9.1.1", "a", "10.9.1.2")
+    hosts.join("head", "10.9.2.1", "b", "10.9.2.2")
+    forwarding = (*hosts.within("head"), "cat", "/proc/sys/net/ipv4/ip_forward")
+    assert subprocess.check_output(forwarding).strip() == b"0"
+    start_ray(hosts, "head", "10.9.1.1", 1, {"a": "10.9.1.2", "b": "10.9.2.2"})
+    hosts.ip("head", "route", "add", "default", "via", "10.9.1.2")
+    process = hosts.job("head", "10.9.1.1", *OPTIONS, "--output-dir", str(tmp_path / "out"))
+    done = finish(process)
+    assert done.status == 1
+    assert "node 10.9.1.2 does not reach node 10.9.2.2 (timed out)" in done.err
+    assert "open the network between these two" in done.err
+    assert done.seconds < 60
