@@ -26,6 +26,7 @@ from xpool_platform.checkpoint_files import (
     read_state,
     state_bytes,
     write_files,
+    write_state,
 )
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import config_bytes, parse_config
@@ -115,6 +116,13 @@ class CheckpointKeeper:
             self._remove_others()
 
         self._writing = self._pool.submit(write)
+
+    def score(self, state: CheckpointState) -> None:
+        """Give the checkpoint of state.step its score. Waits for the one that is being written."""
+        self.wait()
+        write_state(self.of_step(state.step), state)
+        self.states[state.step] = state
+        self._remove_others()
 
     def wait(self) -> None:
         """Until everything is written. Raises OSError if it could not be."""

@@ -7,7 +7,7 @@ without its manifest it is not there.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow as pa
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import read_config
 from xpool_platform.errors import UserError
-from xpool_platform.locations import files_below, is_uri, read_whole, write_whole
+from xpool_platform.locations import files_below, is_uri, read_whole, remove_file, write_whole
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.json"
 TRAINING = "training.safetensors"
@@ -35,14 +35,20 @@ class CheckpointState:
     step: int
     """Optimiser steps done."""
 
-    score: float | None
+    score: float | None = None
     """t2v R@1 in percent on the split of train.select_on, the mean of train.select_mean_of.
 
-    None if it was taken between two evaluations.
+    None if it was taken between two evaluations, or one of it is due.
     """
 
     run_id: str = ""
     """The MLflow run of the training."""
+
+    recalls: list[float] = field(default_factory=list)
+    """t2v R@1 of all evaluations so far, in percent."""
+
+    evaluation_due: bool = False
+    """Whether it was evaluated beside the training and the score was not there yet."""
 
 
 def write_files(location: str, files: Mapping[str, bytes]) -> None:
@@ -50,7 +56,17 @@ def write_files(location: str, files: Mapping[str, bytes]) -> None:
     manifest = {}
     for name, content in files.items():
         write_whole(f"{location}/{name}", content)
-        manifest[name] = {"bytes": len(content), "blake2b": _digest(content)}
+        manifest[name] = _entry(content)
+    write_whole(f"{location}/{MANIFEST}", json.dumps(manifest, indent=1).encode())
+
+
+def write_state(location: str, state: CheckpointState) -> None:
+    """Give a whole checkpoint another state; while this is done, it is not there."""
+    manifest = json.loads(read_whole(f"{location}/{MANIFEST}").to_pybytes())
+    content = state_bytes(state)
+    manifest[STATE] = _entry(content)
+    remove_file(f"{location}/{MANIFEST}")
+    write_whole(f"{location}/{STATE}", content)
     write_whole(f"{location}/{MANIFEST}", json.dumps(manifest, indent=1).encode())
 
 
@@ -163,6 +179,10 @@ def _checkpoints_of_run(run_dir: Path) -> str:
 
 def _is_step(name: str) -> bool:
     return name.startswith("step_") and name.removeprefix("step_").isdigit()
+
+
+def _entry(content: bytes) -> dict[str, int | str]:
+    return {"bytes": len(content), "blake2b": _digest(content)}
 
 
 def _digest(content: bytes | pa.Buffer) -> str:

@@ -21,7 +21,7 @@ FREE = (
     *("train.micro_batch_size", "train.compile", "train.checkpoint_activations", "train.tf32"),
     *("train.keep_best", "data.decode_cpus", "data.decode_deadline_s", "data.max_bad_fraction"),
     *("data.frames_dir", "data.cache", "data.cache_embeds", "data.root", "data.annotations"),
-    *("tracking.log_checkpoints", "output_dir", "eval.num_figures"),
+    *("tracking.log_checkpoints", "output_dir", "eval.num_figures", "train.eval_workers"),
 )
 """Fields that may change when a run goes on: none of them changes what it learns."""
 

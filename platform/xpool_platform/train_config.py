@@ -45,6 +45,15 @@ class TrainConfig:
     evals_per_run: int = 10
     """Evaluations for selection, evenly spaced, the last at the end."""
 
+    evals_per_epoch: int | None = None
+    """Evaluations in each pass over the pairs; overrides evals_per_run."""
+
+    eval_workers: int = 0
+    """Workers of their own, as the training's, that evaluate beside it; 0: it waits meanwhile."""
+
+    patience: int | None = None
+    """Evaluations in a row without a better score after which training ends; empty: it goes on."""
+
     select_mean_of: int = 1
     """Evaluations whose mean t2v R@1 decides, the newest among them; the paper's code takes 5."""
 
@@ -82,7 +91,7 @@ class TrainConfig:
         at_least("train", self, 1, "num_workers", "batch_size", "num_epochs", "evals_per_run")
         at_least("train", self, 1, "select_mean_of")
         at_least("train", self, 1, "checkpoint_steps", "keep_last", "keep_best", "min_workers")
-        at_least("train", self, 0, "seed", "max_failures")
+        at_least("train", self, 0, "seed", "max_failures", "eval_workers")
         if not self.step_timeout_s > 0:
             raise ValueError(f"train.step_timeout_s must be above 0, not {self.step_timeout_s}")
         if self.min_workers > self.num_workers:
@@ -92,12 +101,24 @@ class TrainConfig:
             )
         if self.micro_batch_size is not None:
             at_least("train", self, 1, "micro_batch_size")
-        if self.num_steps is not None:
-            at_least("train", self, 1, "num_steps")
+        for name in ("num_steps", "evals_per_epoch", "patience"):
+            if getattr(self, name) is not None:
+                at_least("train", self, 1, name)
         if not self.cpus_per_worker > 0:
             raise ValueError(f"train.cpus_per_worker must be above 0, not {self.cpus_per_worker}")
         if self.num_workers > self.batch_size:
             raise ValueError(
                 f"train.num_workers {self.num_workers} leaves workers without a pair of a batch of "
                 f"{self.batch_size}; set train.num_workers to at most train.batch_size"
+            )
+        if self.batch_size % self.num_workers:
+            workers, size = self.num_workers, self.batch_size
+            divisors = [n for n in range(1, size + 1) if size % n == 0]
+            below = max(n for n in divisors if n < workers)
+            above = min(n for n in divisors if n > workers)
+            raise ValueError(
+                f"train.num_workers {workers} does not divide train.batch_size {size}, and the "
+                f"workers with fewer pairs would wait for the others; set train.num_workers to "
+                f"{below} or {above}, or train.batch_size to {size // workers * workers} or "
+                f"{(size // workers + 1) * workers}"
             )

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from xpool.clip import build_tokenizer
 from xpool.model import XPool
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Stage
-from xpool_platform.evaluate.encode import TEXTS_AT_ONCE, load_clips
+from xpool_platform.evaluate.encode import TEXTS_AT_ONCE, SplitEmbeds, load_clips
 from xpool_platform.evaluate.frozen_towers import cache_embeds
+from xpool_platform.evaluate.measure import split_metrics
 
 VIDEOS_TO_CACHE = 8
 """Videos of one share when all their frames are encoded."""
@@ -29,8 +31,8 @@ MAX_RESTARTS = 2
 class _Encoder:
     """One worker. It loads the frames of its next share while it encodes this one.
 
-    The model comes with every share and is taken from the first: constructor arguments in the
-    object store would not survive a restart.
+    The model comes with every share and is taken where it is another one: constructor arguments in
+    the object store would not survive a restart.
     """
 
     def __init__(self, config: ExperimentConfig) -> None:
@@ -39,6 +41,7 @@ class _Encoder:
         self._tokenizer = build_tokenizer(config.model)
         self._num_frames = config.data.num_frames
         self._model: XPool | None = None
+        self._model_id = ""
         self._loading = threading.Lock()
 
     @torch.no_grad()
@@ -55,9 +58,20 @@ class _Encoder:
 
     def _received(self, shared: list[ray.ObjectRef]) -> XPool:
         with self._loading:
-            if self._model is None:
+            if self._model is None or self._model_id != shared[0].hex():
                 self._model = ray.get(shared[0]).to(self._device).eval()
+                self._model_id = shared[0].hex()
             return self._model
+
+    def metrics(self, shared: list[ray.ObjectRef], embeds: SplitEmbeds) -> dict[str, float]:
+        """The metrics of all embeddings of a split."""
+        model = self._received(shared)
+        there = replace(
+            embeds,
+            text_embeds=embeds.text_embeds.to(self._device),
+            frame_embeds=embeds.frame_embeds.to(self._device),
+        )
+        return split_metrics(model.pooling, there)
 
     @torch.no_grad()
     def cache(self, shared: list[ray.ObjectRef], share: pa.Table) -> int:
@@ -69,9 +83,11 @@ class _Encoder:
 
 
 class Encoders:
-    """The workers of an evaluation: train.num_workers of them, on what train.* gives each."""
+    """The workers of an evaluation, on what train.* gives each; train.num_workers by default."""
 
-    def __init__(self, model: XPool, config: ExperimentConfig) -> None:
+    def __init__(
+        self, model: XPool, config: ExperimentConfig, *, num_workers: int | None = None
+    ) -> None:
         train = config.train
         worker = ray.remote(_Encoder).options(
             num_cpus=train.cpus_per_worker,
@@ -79,11 +95,22 @@ class Encoders:
             max_restarts=MAX_RESTARTS,
             max_task_retries=MAX_RESTARTS,
             max_concurrency=2,
+            scheduling_strategy="DEFAULT",  # a training worker's own would be its placement group
         )
         self._config = config
         self._shared = [ray.put(model)]
-        self._workers: list[Any] = [worker.remote(config) for _ in range(train.num_workers)]
+        count = num_workers or train.num_workers
+        self._workers: list[Any] = [worker.remote(config) for _ in range(count)]
         self._pool = ActorPool(self._workers * 2)  # one share is loaded, one encoded
+
+    def take(self, model: XPool) -> None:
+        """Go on with another model, or with the same one after it has changed."""
+        self._shared = [ray.put(model)]
+
+    def metrics(self, embeds: SplitEmbeds) -> dict[str, float]:
+        """The metrics of a split by the model, computed by one of the workers."""
+        found: dict[str, float] = ray.get(self._workers[0].metrics.remote(self._shared, embeds))
+        return found
 
     def videos(
         self, videos: pa.Table, stage: Stage

@@ -10,11 +10,20 @@ def fitting_workers(config: ExperimentConfig) -> int:
 
     What other jobs have taken is not subtracted.
     """
+    return min(config.train.num_workers, _room(config))
+
+
+def room_to_evaluate(config: ExperimentConfig, num_workers: int) -> bool:
+    """Whether train.eval_workers fit beside so many training workers and their loading."""
+    return _room(config) >= num_workers + config.train.eval_workers
+
+
+def _room(config: ExperimentConfig) -> int:
     train = config.train
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(_fitting_on(node, train.cpus_per_worker, train.use_gpu) for node in nodes)
     cpus = sum(node.get("CPU", 0.0) for node in nodes) - config.data.decode_cpus
-    return max(0, min(train.num_workers, room, int(cpus / train.cpus_per_worker)))
+    return max(0, min(room, int(cpus / train.cpus_per_worker)))
 
 
 def _fitting_on(node: dict[str, float], cpus_per_worker: float, use_gpu: bool) -> int:

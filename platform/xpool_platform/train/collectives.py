@@ -4,11 +4,14 @@ Without a process group everything here is the identity, so that one worker runs
 """
 
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def gather_rows(
@@ -23,6 +26,16 @@ def gather_rows(
     gathered = _GatherRows.apply(own, sizes)
     assert isinstance(gathered, Tensor)
     return gathered
+
+
+def from_rank_zero(value: T) -> T:
+    """What rank 0 gives, on every worker."""
+    if not dist.is_initialized():
+        return value
+    told: list[Any] = [value]
+    dist.broadcast_object_list(told)
+    given: T = told[0]
+    return given
 
 
 def sum_gradients(

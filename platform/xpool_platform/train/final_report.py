@@ -22,6 +22,7 @@ from xpool_platform.train.job import TrainingJob
 def record_final_report(
     *,
     job: TrainingJob,
+    after_step: int,
     model: XPool,
     videos: pa.Table,
     embeds: SplitEmbeds,
@@ -30,7 +31,7 @@ def record_final_report(
 ) -> RetrievalReport:
     """Report on the best checkpoint, which the model is, and log all that belongs to it.
 
-    The metrics are those of the training's last step, so that MLflow shows them as its latest.
+    Its metrics are logged for after_step, the training's last, so that MLflow shows them as latest.
     """
     best = keeper.best
     assert best is not None
@@ -51,7 +52,9 @@ def record_final_report(
     score = keeper.states[best].score
     assert score is not None
     metrics |= {"best/step": best, f"best/{config.train.select_on}/t2v/R1": score}
-    tracker.log_metrics({job.num_steps: metrics})
+    tracker.log_metrics({after_step: metrics})
+    if after_step < job.num_steps:
+        tracker.set_tags({"stopped_early": f"after step {after_step} of {job.num_steps}"})
     if config.eval.num_figures:
         figure = split_attention_figure(model.pooling, videos, embeds, config)
         tracker.log_figure(figure, "attention.png")

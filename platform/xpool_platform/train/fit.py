@@ -21,7 +21,7 @@ from xpool_platform.console import Console, Stage
 from xpool_platform.data.feed import Feed, training_dataset
 from xpool_platform.errors import user_error_within
 from xpool_platform.progress import HeardPulse, TrainingProgress
-from xpool_platform.train.capacity import fitting_workers
+from xpool_platform.train.capacity import fitting_workers, room_to_evaluate
 from xpool_platform.train.job import BATCHES, TrainingJob, run_job
 from xpool_platform.train.last_checkpoint import last_whole_checkpoint
 from xpool_platform.train.process_group import NodeTorchConfig
@@ -50,6 +50,7 @@ def train_to_the_end(job: TrainingJob, feed: Feed, console: Console) -> dict[str
     while True:
         workers, before = _await_workers(job, console), job.first_step
         again = replace(job, goes_on=True)
+        job = _with_evaluation(job, workers, console)
         try:
             done = _Attempt(job, replace(feed, world_size=workers), console).run()
         except Exception as error:
@@ -62,6 +63,11 @@ def train_to_the_end(job: TrainingJob, feed: Feed, console: Console) -> dict[str
                 raise
         else:
             if "report" in done:
+                if done["ended_after"] < job.num_steps:
+                    console.line(
+                        f"training ended after step {done['ended_after']}: no better score in "
+                        f"{job.config.train.patience} evaluations (train.patience)"
+                    )
                 report: dict[str, Any] = done["report"]
                 return report
             job, feed = _from_last_checkpoint(again, feed, console)
@@ -98,6 +104,16 @@ def _await_workers(job: TrainingJob, console: Console) -> int:
     if workers < train.num_workers:
         console.line(f"the nodes have room for {workers} of {train.num_workers} workers")
     return workers
+
+
+def _with_evaluation(job: TrainingJob, workers: int, console: Console) -> TrainingJob:
+    """The job, told whether the cluster has room to evaluate beside so many workers."""
+    wanted = job.config.train.eval_workers
+    beside = wanted > 0 and not job.towers and room_to_evaluate(job.config, workers)
+    if wanted and not beside:
+        why = "embeddings are cached" if job.towers else f"there is no room for {wanted} more"
+        console.line(f"the training workers evaluate (train.eval_workers {wanted}): {why}")
+    return replace(job, evaluates_beside=beside)
 
 
 def _reason(error: BaseException) -> str:

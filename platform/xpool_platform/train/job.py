@@ -31,6 +31,7 @@ class TrainingJob:
     """Fingerprint of frozen towers whose embeddings `videos` names; empty: nothing is cached."""
 
     num_steps: int
+    num_evals: int
     num_missing: int
     """Videos of the reported split that could not be decoded."""
 
@@ -49,6 +50,9 @@ class TrainingJob:
 
     first_step: int = 0
     """Steps that it had done."""
+
+    evaluates_beside: bool = False
+    """Whether the cluster has room for train.eval_workers beside the training."""
 
     @property
     def run_name(self) -> str:

@@ -141,6 +141,9 @@ def _train(
         pc.list_value_length(train_videos["captions"]).to_pylist(), batch_size, config.train.seed
     )
     num_steps = config.train.num_steps or config.train.num_epochs * plan.batches_per_epoch
+    num_evals = config.train.evals_per_run
+    if config.train.evals_per_epoch is not None:
+        num_evals = round(config.train.evals_per_epoch * num_steps / plan.batches_per_epoch) or 1
     tracker.log_params(
         {
             "data.num_videos_train": len(train_videos),
@@ -170,6 +173,7 @@ def _train(
         videos=videos,
         towers=towers,
         num_steps=num_steps,
+        num_evals=num_evals,
         num_missing=len(missing_videos(manifest, decoded, config.eval.split)),
         run_dir=str(run_dir),
         checkpoints=checkpoints_of(config, run_dir),

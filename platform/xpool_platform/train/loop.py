@@ -8,23 +8,21 @@ from typing import Any
 import pyarrow as pa
 import ray.train
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from xpool.clip import Tokenizer, build_tokenizer
 from xpool.model import XPool
 from xpool.optim import build_optimizer, build_schedule
 from xpool_platform.checkpoint import CheckpointKeeper, load_weights
-from xpool_platform.checkpoint_files import TRAINING, CheckpointState, read_file
+from xpool_platform.checkpoint_files import TRAINING, read_file
 from xpool_platform.data.batches import WorkerBatch, worker_batches
-from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
 from xpool_platform.evaluate.frozen_towers import cached_split, towers_fingerprint
-from xpool_platform.evaluate.measure import split_metrics
 from xpool_platform.progress import TrainingProgress
 from xpool_platform.report import RetrievalReport
 from xpool_platform.tracking.tracker import Tracker
-from xpool_platform.train.collectives import gather_rows, sum_gradients
+from xpool_platform.train.collectives import from_rank_zero, gather_rows, sum_gradients
+from xpool_platform.train.evaluations import Evaluations
 from xpool_platform.train.finite import check_finite
 from xpool_platform.train.first_model import first_model, let_learn
 from xpool_platform.train.job import TrainingJob
@@ -36,7 +34,8 @@ from xpool_platform.train.step import (
     loss_of_embeds,
 )
 from xpool_platform.train.step_log import Row, StepLog
-from xpool_platform.train.training_state import Learner, random_states
+from xpool_platform.train.training_state import Learner
+from xpool_platform.train.utilisation import Utilisation, step_flops
 
 STEPS_PER_FLUSH = 10
 """Losses wait on the device for so many steps, so that a step does not wait for the host."""
@@ -50,14 +49,17 @@ def train_worker(job: TrainingJob, rows: Iterator[pa.Table]) -> dict[str, Any] |
     context = ray.train.get_context()
     worker = _Worker(job, context.get_world_rank(), context.get_world_size())
     step = worker.train(rows)
-    if step < job.num_steps:
+    if worker.stopped:
         return {"stopped_after": step}
-    report = worker.report()
-    return {"report": asdict(report)} if report is not None else None
+    report = worker.report(step)
+    return {"report": asdict(report), "ended_after": step} if report is not None else None
 
 
 class _Worker:
-    """The state of one worker. Rank 0 logs and writes; the others only compute."""
+    """The state of one worker. Rank 0 logs and writes; the others only compute.
+
+    Attributes: `stopped`, whether the driver wanted the workers to stop before the end.
+    """
 
     def __init__(self, job: TrainingJob, rank: int, world_size: int) -> None:
         config = job.config
@@ -80,6 +82,8 @@ class _Worker:
         self.keeper: CheckpointKeeper | None = None
         self.tracker: Tracker | None = None
         self.num_skipped = 0
+        self.stopped = False
+        self.utilisation: Utilisation | None = None
         if rank == 0:
             # seconds of imports that the other workers are spared
             from xpool_platform.tracking.mlflow_tracker import MlflowTracker  # noqa: PLC0415
@@ -90,20 +94,32 @@ class _Worker:
                 job.checkpoints, keep_last=train.keep_last, keep_best=train.keep_best
             )
             self.keeper.tidy(job.first_step)
+            if not job.towers:
+                self.utilisation = Utilisation(self._flops_per_pair(), self.device, world_size)
         seed = config.train.seed + rank  # dropout differs between the workers
         torch.manual_seed(seed)
         if job.resume_from:
             content = read_file(job.resume_from, TRAINING)
             self.learner.put_back(content, rank, seed + job.first_step)
+        self.evaluations = Evaluations(
+            job,
+            self.learner,
+            device=self.device,
+            encode=lambda split: self._encode(self._split(split)),
+            life=self.life,
+            tracker=self.tracker,
+            keeper=self.keeper,
+        )
 
     def train(self, rows: Iterator[pa.Table]) -> int:
-        """The steps that are left, with evaluations at even distances; gives the last one done.
+        """The steps that are left, and their evaluations; gives the last one done.
 
-        That is an earlier one if the driver wanted the workers to stop.
+        That is an earlier one if the driver wanted the workers to stop, or by train.patience.
         """
-        job, train = self.job, self.config.train
-        evals = min(train.evals_per_run, job.num_steps)
-        eval_after = {round(job.num_steps * (i + 1) / evals) for i in range(evals)}
+        job, train, evaluations = self.job, self.config.train, self.evaluations
+        evaluations.catch_up()
+        if evaluations.over:
+            return job.first_step
         log = StepLog()
         self.model.train()
         batches = worker_batches(
@@ -114,34 +130,34 @@ class _Worker:
             step = batch.step + 1
             row, stop = self._step(batch)
             log.add(row, batch.num_pairs, data_wait_s)
-            evaluates = step in eval_after
+            evaluates = evaluations.due_after(step)
             saves = evaluates or step % train.checkpoint_steps == 0
             flushes = saves or step % STEPS_PER_FLUSH == 0 or step == job.num_steps
-            stops = False
             if flushes or self.device.type == "cpu":  # which has nothing to wait for
                 if train.on_nan == "stop":
                     check_finite(job, step, log.rows)
-                stops = float(stop) > 0 and step < job.num_steps
-            if flushes or stops:
+                self.stopped = float(stop) > 0 and step < job.num_steps
+            if flushes or self.stopped:
                 self._log(step, log)
                 if evaluates:
-                    self._evaluate(step)
-                elif saves or stops:
-                    self._keep(step, score=None)
+                    self._tell(step=step, note=f"evaluating on {train.select_on}")
+                    evaluations.evaluate(step)
+                elif saves or self.stopped:
+                    evaluations.keep(step, stops=self.stopped)
                 log.restart()
-            if stops:
+            if self.stopped or evaluations.over:
                 break
+        if not self.stopped:
+            evaluations.finish()
         if self.keeper is not None:
             self.keeper.wait()
         return step
 
-    def report(self) -> RetrievalReport | None:
+    def report(self, step: int) -> RetrievalReport | None:
         """The best checkpoint on the reported split, recorded with its figure; on rank 0."""
-        best = [self.keeper.of_step(self.keeper.best or 0) if self.keeper is not None else None]
-        if dist.is_initialized():
-            dist.broadcast_object_list(best)
-        assert best[0] is not None
-        self.model.load_state_dict(load_weights(best[0]))
+        keeper = self.keeper
+        best = from_rank_zero(keeper.of_step(keeper.best or 0) if keeper is not None else "")
+        self.model.load_state_dict(load_weights(best))
         self.model.eval()
         self._tell(note="reporting")
         videos = self._split(self.config.eval.split)
@@ -154,6 +170,7 @@ class _Worker:
         with self.life.doing("reporting"):
             return record_final_report(
                 job=self.job,
+                after_step=step,
                 model=self.model,
                 videos=videos,
                 embeds=embeds,
@@ -215,6 +232,11 @@ class _Worker:
         loss.backward()
         return loss.detach()
 
+    def _flops_per_pair(self) -> float:
+        size, num_frames = self.config.train.batch_size, self.config.data.num_frames
+        flops = step_flops(self.model, self.tokenizer, batch_size=size, num_frames=num_frames)
+        return flops / size
+
     def _none(self) -> Tensor:
         return self.tokenizer(["-"]).to(self.device)[:0]
 
@@ -224,42 +246,13 @@ class _Worker:
         metrics = log.read(step)
         if self.num_skipped:
             metrics[step]["train/skipped_steps"] = self.num_skipped
-        self.tracker.log_metrics(metrics)
         newest = metrics[step]
+        if self.utilisation is not None:
+            newest |= self.utilisation.read(newest["train/pairs_per_s"])
+        self.tracker.log_metrics(metrics)
         self._tell(
             step=step, loss=newest.get("train/loss"), pairs_per_s=newest["train/pairs_per_s"]
         )
-
-    def _evaluate(self, step: int) -> None:
-        """Score the split of train.select_on and keep a checkpoint."""
-        split = self.config.train.select_on
-        self._tell(step=step, note=f"evaluating on {split}")
-        with self.life.doing("evaluating"):
-            embeds = self._encode(self._split(split))
-        score = 0.0
-        if self.tracker is not None:
-            try:
-                metrics = split_metrics(self.model.pooling, embeds)
-            except ValueError as error:  # a score that is no number
-                raise UserError(
-                    f"the model cannot be evaluated after step {step}: {error}; lower "
-                    "--optim.clip-lr and --optim.pooling-lr"
-                ) from error
-            self.tracker.log_metrics(
-                {step: {f"{split}/{key}": value for key, value in metrics.items()}}
-            )
-            self.learner.recalls.append(metrics["t2v/R1"])
-            newest = self.learner.recalls[-self.config.train.select_mean_of :]
-            score = sum(newest) / len(newest)
-        self._keep(step, score)
-
-    def _keep(self, step: int, score: float | None) -> None:
-        """Begin to write a checkpoint."""
-        random = random_states(self.device)
-        if self.keeper is None:
-            return
-        state = CheckpointState(step=step, score=score, run_id=self.job.run_id)
-        self.keeper.add(self.model, self.config, state, self.learner.taken(random))
 
     def _split(self, split: str) -> pa.Table:
         return self.job.videos_of(split)

@@ -1,16 +1,17 @@
 """What a training needs besides its weights to go on as if nothing had happened."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import torch
 import torch.distributed as dist
 from safetensors.torch import load
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from xpool.model import XPool
 from xpool_platform.checkpoint import TrainingFile, copied
 from xpool_platform.errors import UserError
 
@@ -26,11 +27,9 @@ SAID = "said"
 class Learner:
     """What changes with every step."""
 
-    model: nn.Module
+    model: XPool
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
-    recalls: list[float] = field(default_factory=list)
-    """t2v R@1 of all evaluations so far."""
 
     def taken(self, random: list[Tensor]) -> TrainingFile:
         """A copy of the optimiser, the schedule and each worker's random numbers."""
@@ -46,7 +45,6 @@ class Learner:
             "groups": state["param_groups"],
             "names": self._names(),
             "schedule": schedule,
-            "recalls": self.recalls,
         }
         return TrainingFile(copied(tensors), {SAID: json.dumps(said)})
 
@@ -73,7 +71,6 @@ class Learner:
         ]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.schedule.load_state_dict({**self.schedule.state_dict(), **said["schedule"]})
-        self.recalls[:] = said["recalls"]
         if f"{RANDOM}/{rank}" in tensors:
             _set_random_state(tensors[f"{RANDOM}/{rank}"])
         else:
