@@ -15,6 +15,9 @@ RECORD = "run.json"
 RESULT = "metrics.json"
 """What only a finished run has."""
 
+LEASE, HOLDER = "lease", "lease.json"
+"""Whose run it is: a lock, and what is said of its holder."""
+
 FREE = (
     *("train.num_workers", "train.cpus_per_worker", "train.use_gpu", "train.min_workers"),
     *("train.max_failures", "train.step_timeout_s", "train.checkpoint_steps", "train.keep_last"),
@@ -41,6 +44,11 @@ def interrupted_run_dir(name: str, output_dir: Path) -> Path:
             f"run by --init-from {name}"
         )
     return folder
+
+
+def is_unused(run_dir: Path) -> bool:
+    """Whether nothing is recorded here, not even by a job that was killed as it began."""
+    return not run_dir.exists() or {path.name for path in run_dir.iterdir()} <= {LEASE, HOLDER}
 
 
 def interrupted_config(name: str, output_dir: Path) -> ExperimentConfig:

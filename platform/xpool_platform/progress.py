@@ -26,6 +26,9 @@ class Pulse:
     """A sign of life of one worker."""
 
     rank: int
+    node_id: str
+    """Ray's id of its node."""
+
     host: str
     pid: int
     ticks: int

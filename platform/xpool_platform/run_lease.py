@@ -15,29 +15,27 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from xpool_platform.errors import UserError
-
-LEASE, HOLDER = "lease", "lease.json"
+from xpool_platform.interrupted_run import HOLDER, LEASE, is_unused
 
 
 @contextmanager
 def new_run_lease(run_dir: Path) -> Iterator[None]:
     """Make a run's folder and hold the run; an end before anything was recorded removes it.
 
-    Raises UserError if the folder is there: another job has just taken the name.
+    Raises UserError if something is recorded there, or another job has just taken the name.
     """
-    try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(
-            f"run_name {run_dir.name!r} is used already, in {run_dir}; choose another --run-name "
-            "or leave it out"
-        ) from None
-    try:
-        with run_lease(run_dir):
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with run_lease(run_dir):
+        try:
+            if not is_unused(run_dir):
+                raise UserError(
+                    f"run_name {run_dir.name!r} is used already, in {run_dir}; choose another "
+                    "--run-name or leave it out"
+                )
             yield
-    finally:
-        if {path.name for path in run_dir.iterdir()} <= {LEASE, HOLDER}:
-            shutil.rmtree(run_dir)
+        finally:
+            if is_unused(run_dir):
+                shutil.rmtree(run_dir)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import ray
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten, write_config
 from xpool_platform.errors import UserError, raised_as_user_error
-from xpool_platform.interrupted_run import RECORD
+from xpool_platform.interrupted_run import RECORD, is_unused
 from xpool_platform.tracking.tracker import RunStatus, Tracker
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def new_run_dir(config: ExperimentConfig, parent: Path, kind: str = "") -> Path:
     """
     parts = (config.name, config.model.pooling, kind, f"{datetime.now():%Y%m%d-%H%M%S}")
     name = config.run_name or "-".join(filter(None, parts))
-    if (parent / name).exists():
+    if not is_unused(parent / name):
         raise UserError(
             f"run_name {name!r} is used already, in {parent / name}; choose another --run-name, "
             "leave it out, or go on with an interrupted training by --resume"

@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 
+import pytest
 from machine import machine_name
 from random_kills import run_through_kills
 from test_faults import output  # noqa: F401  # the fixture of an undisturbed run
@@ -12,6 +13,7 @@ NUM_KILLS = int(os.environ.get("SOAK_KILLS", "50"))
 KILLS_A_RUN = 5
 
 
+@pytest.mark.timeout(4 * 3600)
 def test_soak(output, capsys) -> None:  # noqa: F811
     """SOAK_KILLS kills in all."""
     started, killed, run = time.monotonic(), Counter(), 0

@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,9 +61,42 @@ def test_training_goes_on_with_fewer_nodes_and_takes_them_back(cluster, tmp_path
     read_until(process, "there is room for more workers")
     done = finish(process)
     assert done.status == 0, done.err
+    assert_as_on_one_worker(tmp_path, "nodes")
+
+
+def assert_as_on_one_worker(output: Path, run_name: str) -> None:
     alone = (*OPTIONS, "--train.num-workers", "1", "--run-name", "whole")
-    whole = finish(start_job(*alone, "--output-dir", str(tmp_path)))
+    whole = finish(start_job(*alone, "--output-dir", str(output)))
     assert whole.status == 0, whole.err
-    expected = losses(tmp_path, "whole", NUM_STEPS)
-    assert losses(tmp_path, "nodes", NUM_STEPS) == pytest.approx(expected, abs=1e-3)
+    expected = losses(output, "whole", NUM_STEPS)
+    assert losses(output, run_name, NUM_STEPS) == pytest.approx(expected, abs=1e-3)
     assert np.ptp(expected) > 0.1
+
+
+def take_away(cluster: Cluster, node: Any, within_s: int) -> None:
+    """What an autoscaler tells Ray when the cloud takes a spot instance back."""
+    ray = (sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", cluster.address)
+    reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot")
+    deadline = ("--deadline-remaining-seconds", str(within_s))
+    subprocess.run([*ray, "--node-id", node.node_id, *reason, *deadline], check=True)
+
+
+def test_training_leaves_a_node_before_it_is_taken_away(cluster, tmp_path):
+    """A spare node has come by then, so that there are as many workers as before."""
+    process = start(cluster, tmp_path, "spot")
+    read_until_step(process, 60)
+    taken = list(cluster.worker_nodes)[-1]
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    take_away(cluster, taken, within_s=120)
+    started = time.monotonic()
+    read_until(process, r"nodes are to be taken away \(")
+    line, left_s = read_until(process, r"going on from step \d+")
+    assert left_s - started < 20
+    assert int(line.split()[-1]) % 25  # a checkpoint of its own
+    read_until(process, r"training: \d+/\d+, loss")
+    cluster.remove_node(taken, allow_graceful=False)
+    done = finish(process)
+    assert done.status == 0, done.err
+    assert "training was interrupted" not in done.out
+    assert_as_on_one_worker(tmp_path, "spot")

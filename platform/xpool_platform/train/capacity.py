@@ -8,7 +8,7 @@ from xpool_platform.config import ExperimentConfig
 def fitting_workers(config: ExperimentConfig) -> int:
     """Workers that the living nodes hold, each on one of them; train.num_workers at most.
 
-    What other jobs have taken is not subtracted.
+    What other jobs have taken is not subtracted, and nodes that are to be taken away do not count.
     """
     return min(config.train.num_workers, _room(config))
 
@@ -18,9 +18,21 @@ def room_to_evaluate(config: ExperimentConfig, num_workers: int) -> bool:
     return _room(config) >= num_workers + config.train.eval_workers
 
 
+def leaving_nodes() -> dict[str, str]:
+    """Nodes that are to be taken away, as spot instances are: their addresses, by Ray's id."""
+    # Ray has no public name for it outside its training workers
+    drained = ray._private.state.state.get_draining_nodes()
+    if not drained:
+        return {}
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
+    return {node_id: addresses.get(node_id, node_id) for node_id in drained}
+
+
 def _room(config: ExperimentConfig) -> int:
     train = config.train
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    leaving = leaving_nodes()
+    living = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    nodes = [node["Resources"] for node in living]
     room = sum(_fitting_on(node, train.cpus_per_worker, train.use_gpu) for node in nodes)
     cpus = sum(node.get("CPU", 0.0) for node in nodes) - config.data.decode_cpus
     return max(0, min(room, int(cpus / train.cpus_per_worker)))

@@ -14,30 +14,20 @@ from typing import Any
 import ray
 from ray.data import ExecutionOptions
 from ray.train import DataConfig as RayDataConfig
-from ray.train import RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from xpool_platform.console import Console, Stage
 from xpool_platform.data.feed import Feed, training_dataset
 from xpool_platform.errors import user_error_within
-from xpool_platform.progress import HeardPulse, TrainingProgress
+from xpool_platform.progress import TrainingProgress
 from xpool_platform.train.capacity import fitting_workers, room_to_evaluate
 from xpool_platform.train.job import BATCHES, TrainingJob, run_job
 from xpool_platform.train.last_checkpoint import last_whole_checkpoint
 from xpool_platform.train.process_group import NodeTorchConfig
+from xpool_platform.train.watch import STOP_WITHIN_S, Watch
 
 POLL_S = 0.25
-GROW_AFTER_S = 5.0
-"""How long the cluster must have had room for more workers before training moves to them."""
-
-CROWDED_S = 5.0
-"""How long nodes may be gone that the workers and their loading need."""
-
-STOP_WITHIN_S = 20.0
-"""Time that the workers get for a last checkpoint."""
-
-SILENT_S = 5.0
-"""A worker that gave no sign of life for so long is frozen, or gone."""
 
 
 def train_to_the_end(job: TrainingJob, feed: Feed, console: Console) -> dict[str, Any]:
@@ -130,6 +120,7 @@ class _Attempt:
 
     def __init__(self, job: TrainingJob, feed: Feed, console: Console) -> None:
         self._job, self._feed, self._console = job, feed, console
+        self._watch = Watch(job, feed.world_size, console)
         self._name = f"ray_train-{time.time_ns():x}"
         self._outcome: dict[str, Any] = {}
         self._over = threading.Event()
@@ -137,8 +128,6 @@ class _Attempt:
 
         An interrupt in Thread.join takes a running thread for an ended one (Python 3.11).
         """
-        self._ended = ""
-        """Why this ended its workers."""
 
     def run(self) -> dict[str, Any]:
         """What rank 0 gives. Ray Train runs in a thread, so that Ctrl-C stays with this one."""
@@ -148,7 +137,7 @@ class _Attempt:
             stage(job.first_step, job.num_steps, "starting the workers")
             threading.Thread(target=self._fit, daemon=True).start()
             try:
-                self._watch(stage)
+                self._follow(stage)
             except KeyboardInterrupt:
                 self._stop_for_good()
                 raise
@@ -156,8 +145,8 @@ class _Attempt:
                 shutil.rmtree(Path(job.run_dir, self._name), ignore_errors=True)
         if "error" in self._outcome:
             error = self._outcome["error"]
-            if self._ended:
-                raise WorkersEndedError(self._ended) from error
+            if self._watch.ended:
+                raise WorkersEndedError(self._watch.ended) from error
             raise error
         done: dict[str, Any] = self._outcome["result"].return_value
         return done
@@ -170,71 +159,16 @@ class _Attempt:
         finally:
             self._over.set()
 
-    def _watch(self, stage: Stage) -> None:
-        job, board = self._job, self._job.board
-        room_since: float | None = None
-        crowded_since: float | None = None
+    def _follow(self, stage: Stage) -> None:
+        """Show how far the workers are, and look after them, until they are done."""
+        job = self._job
         shown = TrainingProgress(step=job.first_step)
         while not self._over.wait(POLL_S):
-            progress = ray.get(board.get.remote())
+            progress = ray.get(job.board.get.remote())
             if progress is not None and progress != shown:
                 shown = progress
                 stage(progress.step, job.num_steps, _in_words(progress))
-            now, pulses = ray.get(board.pulses.remote())
-            self._end_hanging(now, pulses)
-            room = fitting_workers(job.config)
-            crowded_since = self._end_crowded(room, crowded_since, pulses)
-            room_since = self._time_of_room(room, room_since)
-            if room_since is not None and time.monotonic() - room_since > GROW_AFTER_S:
-                self._console.line("there is room for more workers again: training moves to them")
-                ray.get(board.stop.remote("more workers"))
-                room_since = float("inf")
-
-    def _time_of_room(self, room: int, since: float | None) -> float | None:
-        """Since when there has been room for more workers; infinite once they were told."""
-        if since == float("inf"):
-            return since
-        if room <= self._feed.world_size:
-            return None
-        return since if since is not None else time.monotonic()
-
-    def _end_hanging(self, now: float, pulses: list[HeardPulse]) -> None:
-        """End the workers if none of them has got on for train.step_timeout_s, and say which."""
-        limit = self._job.config.train.step_timeout_s
-        if self._ended or not pulses or now - max(p.moved_s for p in pulses) < limit:
-            return
-        silent = [heard for heard in pulses if now - heard.heard_s > SILENT_S]
-        busy = [heard for heard in pulses if "waiting for the other" not in heard.pulse.doing]
-        named = "; ".join(
-            f"rank {h.pulse.rank} on {h.pulse.host}, process {h.pulse.pid}, "
-            + ("frozen" if h in silent else h.pulse.doing)
-            for h in silent or busy or pulses
-        )
-        self._end(f"no step for {limit:g} s (train.step_timeout_s): {named}", pulses)
-
-    def _end_crowded(
-        self, room: int, since: float | None, pulses: list[HeardPulse]
-    ) -> float | None:
-        """End the workers if the nodes that are left do not hold them and their loading.
-
-        They would hold every CPU and wait for ever for batches that nobody loads.
-        """
-        if self._ended or not pulses or room >= self._feed.world_size:
-            return None
-        if since is None:
-            return time.monotonic()
-        if time.monotonic() - since > CROWDED_S:
-            self._end(
-                f"nodes were lost, and those that are left have room for {room} workers beside "
-                "their loading",
-                pulses,
-            )
-        return since
-
-    def _end(self, why: str, pulses: list[HeardPulse]) -> None:
-        self._ended = why
-        for heard in pulses:
-            ray.kill(heard.worker)
+            self._watch.look()
 
     def _stop_for_good(self) -> None:
         """Ask the workers for a last checkpoint and give them time for it."""
@@ -266,7 +200,12 @@ class _Attempt:
                 use_gpu=train.use_gpu,
                 resources_per_worker=resources,
             ),
-            run_config=RunConfig(name=self._name, storage_path=job.run_dir),
+            run_config=RunConfig(
+                name=self._name,
+                storage_path=job.run_dir,
+                # Ray would begin again at the step at which this attempt began
+                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+            ),
         )
 
 

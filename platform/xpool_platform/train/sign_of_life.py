@@ -42,10 +42,11 @@ class SignOfLife:
             self._doing = before
 
     def _beat(self) -> None:
-        host, pid = platform.node(), os.getpid()
+        node_id = ray.get_runtime_context().get_node_id()
+        where = {"node_id": node_id, "host": platform.node(), "pid": os.getpid()}
         pause = threading.Event()
         while True:
-            pulse = Pulse(rank=self._rank, host=host, pid=pid, ticks=self._ticks, doing=self._doing)
+            pulse = Pulse(rank=self._rank, ticks=self._ticks, doing=self._doing, **where)
             try:
                 self._board.beat.remote(pulse, self._worker)
                 self.stop_wanted = ray.get(self._board.stop_wanted.remote())
