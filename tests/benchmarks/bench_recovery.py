@@ -8,8 +8,8 @@ import psutil
 import pytest
 from machine import machine_name
 from ray.cluster_utils import Cluster
-from test_faults import read_until_step
 from test_nodes import read_until, start
+from watched_runs import read_until_step
 
 NUM_RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 TRAINS = r"training: \d+/\d+, loss"

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "platform"), str(Path(__file__).parent)]
@@ -29,6 +28,7 @@ from xpool.optim import build_optimizer  # noqa: E402
 from xpool.transforms import normalize_frames  # noqa: E402
 from xpool_platform.train.speed import matmul_precision, prepare_towers  # noqa: E402
 from xpool_platform.train.step import backward_in_slices, global_batch_loss  # noqa: E402
+from xpool_platform.train.utilisation import step_flops  # noqa: E402
 from xpool_platform.train_config import TrainConfig  # noqa: E402
 
 Step = Callable[[], None]
@@ -47,11 +47,19 @@ def main() -> None:
     asked = options.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"{machine_name()}; {asked.clip_name}, {asked.num_frames} frames")
+    clip = ModelConfig(clip_name=asked.clip_name)
     for batch_size in asked.batch_sizes:
         taken = {}
+        # what slices compute twice is no use to the model: utilisation counts it once
+        flops = step_flops(
+            build_model(clip, LossConfig()),
+            build_tokenizer(clip),
+            batch_size=batch_size,
+            num_frames=asked.num_frames,
+        )
         for name, build in (("authors", authors_step), ("this", our_step)):
             try:
-                step, flops = build(asked, batch_size, device)
+                step = build(asked, batch_size, device)
                 seconds, memory = timed(step, asked.num_steps, device)
             except torch.OutOfMemoryError:
                 print(f"  batch {batch_size:4d}, {name:8s} out of memory")
@@ -100,10 +108,8 @@ def batch(
     return torch.randint(0, 256, shape, dtype=torch.uint8), tokens
 
 
-def authors_step(
-    asked: argparse.Namespace, batch_size: int, device: torch.device
-) -> tuple[Step, int]:
-    """A step in float32, and its floating-point operations."""
+def authors_step(asked: argparse.Namespace, batch_size: int, device: torch.device) -> Step:
+    """A step in float32."""
     model, optimizer = built(asked.clip_name, device)
     pixels, tokens = batch(asked, batch_size, model.image_size)
     frames = normalize_frames(pixels, model.image_mean, model.image_std)
@@ -118,11 +124,11 @@ def authors_step(
         model.clamp_logit_scale()
         loss.item()
 
-    return step, flops_of(step)
+    return step
 
 
-def our_step(asked: argparse.Namespace, batch_size: int, device: torch.device) -> tuple[Step, int]:
-    """A step as a training worker does it, and the operations that the model needs for it."""
+def our_step(asked: argparse.Namespace, batch_size: int, device: torch.device) -> Step:
+    """A step as a training worker does it."""
     model, optimizer = built(asked.clip_name, device)
     pixels, tokens = batch(asked, batch_size, model.image_size)
     if device.type == "cuda":
@@ -145,19 +151,8 @@ def our_step(asked: argparse.Namespace, batch_size: int, device: torch.device) -
         optimizer.step()
         model.clamp_logit_scale()
 
-    # what slices compute twice is no use to the model: utilisation counts it once
-    flops = flops_of(lambda: step(batch_size)) if batch_size <= asked.micro_batch_size else 0
-    if not flops:
-        flops = flops_of(step) * 3 // 4
     prepare_towers(model.clip, TrainConfig(compile=not asked.no_compile))
-    return step, flops
-
-
-def flops_of(step: Step) -> int:
-    """Floating-point operations of one step."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
+    return step
 
 
 if __name__ == "__main__":

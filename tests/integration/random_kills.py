@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 from conftest import finish, processes_of, start_job
-from test_faults import assert_undisturbed, start, training_workers
+from watched_runs import assert_undisturbed, start, training_workers
 
 from xpool_platform.checkpoint_files import check_whole, checkpoints_below
 

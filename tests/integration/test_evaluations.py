@@ -10,7 +10,7 @@ import pytest
 from conftest import SMALL_SHAPES, finish, start_job, train
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from test_faults import losses, metrics, training_workers
+from watched_runs import losses, metrics, training_workers
 
 from xpool_platform.checkpoint_files import DamagedCheckpointError, checkpoints_below, read_state
 

@@ -1,46 +1,31 @@
 """What clusters do to a training: it goes on with the same steps, each of them logged once."""
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SMALL_SHAPES, Done, finish, mounted_disk, processes_of, start_job, train
-from mlflow.tracking import MlflowClient
+from conftest import finish, mounted_disk, train
+from random_kills import run_through_kills
+from watched_runs import (
+    NUM_STEPS,
+    OPTIONS,
+    assert_undisturbed,
+    metrics,
+    read_until_step,
+    resume,
+    start,
+    training_workers,
+)
 
 from xpool_platform.checkpoint_files import check_whole, checkpoints_below
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-NUM_STEPS = 200
-OPTIONS = (
-    *(*SMALL_SHAPES, "--train.num-steps", str(NUM_STEPS), "--train.evals-per-run", "2"),
-    *("--train.checkpoint-steps", "25"),
-)
-"""Dropout is on: what goes on has to draw the same random numbers."""
-
-
-def losses(output: Path, run_name: str, num_steps: int = NUM_STEPS) -> list[float]:
-    """The losses of a run, which has each step once and no other."""
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("shapes").experiment_id
-    (run,) = client.search_runs([experiment], f"run_name = '{run_name}'")
-    assert run.info.status == "FINISHED"
-    history = client.get_metric_history(run.info.run_id, "train/loss")
-    history = sorted(history, key=lambda metric: metric.step)
-    assert [metric.step for metric in history] == list(range(1, num_steps + 1))
-    return [metric.value for metric in history]
-
-
-def metrics(output: Path, run_name: str) -> dict:
-    return json.loads((output / "runs" / run_name / "metrics.json").read_text())["metrics"]
 
 
 @pytest.fixture(scope="module")
@@ -50,36 +35,6 @@ def output(tmp_path_factory) -> Path:
     done = train(*OPTIONS, "--output-dir", str(folder), "--run-name", "undisturbed")
     assert done.status == 0, done.err
     return folder
-
-
-def assert_undisturbed(output: Path, run_name: str) -> None:
-    assert losses(output, run_name) == pytest.approx(losses(output, "undisturbed"), abs=1e-6)
-    assert metrics(output, run_name) == metrics(output, "undisturbed")
-
-
-def start(output: Path, run_name: str, *options: str, **changes: str) -> subprocess.Popen:
-    return start_job(
-        *OPTIONS, "--output-dir", str(output), "--run-name", run_name, *options, **changes
-    )
-
-
-def resume(output: Path, run_name: str, *options: str) -> Done:
-    return train("--resume", run_name, "--output-dir", str(output), *options)
-
-
-def read_until_step(process: subprocess.Popen, step: int) -> str:
-    """What the job printed until it had done so many steps."""
-    text = ""
-    for line in process.stdout:
-        text += line
-        counts = line.startswith("training: ") and "pairs/s" in line
-        if counts and int(line.split()[1].split("/")[0]) >= step:
-            return text
-    raise AssertionError(f"the job ended before step {step}: {process.stderr.read()}")
-
-
-def training_workers(marker: str) -> list[psutil.Process]:
-    return [p for p in processes_of(marker) if "RayTrainWorker" in " ".join(p.cmdline())]
 
 
 def test_a_killed_worker(output):
@@ -98,12 +53,18 @@ def test_a_killed_driver(output):
     read_until_step(process, 40)
     process.kill()
     process.wait()
+    # Ray's own files as a full disk leaves them: Ray could not go on from them
+    run_dir = output / "runs" / "driver"
+    (left,) = run_dir.glob("ray_train-*")
+    for name in ("checkpoint_manager_snapshot.json", ".validate_storage_marker"):
+        (left / name).write_bytes(b"")
     refused = start(output, "driver")
     assert "is used already" in finish(refused).err
     done = resume(output, "driver")
     assert done.status == 0, done.err
     assert "going on from step" in done.out
     assert_undisturbed(output, "driver")
+    assert not list(run_dir.glob("ray_train-*"))
     again = resume(output, "driver")
     assert again.status == 1
     assert "run 'driver' is finished" in again.err
@@ -130,6 +91,10 @@ def test_a_job_runs_alone_under_its_name_and_leaves_a_checkpoint_when_told_to_en
     assert done.status == 0, done.err
     assert f"going on from step {saved}" in done.out
     assert_undisturbed(output, name)
+
+
+def test_kills_at_random_moments(output):
+    assert run_through_kills(output, "killed at random", num_kills=5, seed=24)
 
 
 def test_damaged_checkpoints_are_passed_over_and_never_taken_for_none(output):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_SHAPES, environment, finish, processes_of, start_job
 from test_cluster import START_S, free_port
-from test_faults import losses, read_until_step, training_workers
+from watched_runs import losses, read_until_step, training_workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

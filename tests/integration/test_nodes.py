@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import SMALL_SHAPES, finish, start_job
 from ray.cluster_utils import Cluster
-from test_faults import losses, read_until_step
+from watched_runs import losses, read_until_step
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -24,6 +24,18 @@ OPTIONS = (
     # rounding depends on it, too: small steps keep it small, and other batches would still show
     *("--optim.clip-lr", "1e-5", "--optim.pooling-lr", "1e-5"),
 )
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> list[float]:
+    """The losses on one worker, left in peace."""
+    output = tmp_path_factory.mktemp("whole")
+    alone = (*OPTIONS, "--train.num-workers", "1", "--run-name", "whole")
+    whole = finish(start_job(*alone, "--output-dir", str(output)))
+    assert whole.status == 0, whole.err
+    found = losses(output, "whole", NUM_STEPS)
+    assert np.ptp(found) > 0.1
+    return found
 
 
 @pytest.fixture
@@ -50,7 +62,7 @@ def read_until(process: subprocess.Popen, pattern: str) -> tuple[str, float]:
     raise AssertionError(f"the job ended before {pattern!r}: {process.stderr.read()}")
 
 
-def test_training_goes_on_with_fewer_nodes_and_takes_them_back(cluster, tmp_path):
+def test_training_goes_on_with_fewer_nodes_and_takes_them_back(expected, cluster, tmp_path):
     process = start(cluster, tmp_path, "nodes")
     read_until_step(process, 100)
     cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
@@ -61,16 +73,7 @@ def test_training_goes_on_with_fewer_nodes_and_takes_them_back(cluster, tmp_path
     read_until(process, "there is room for more workers")
     done = finish(process)
     assert done.status == 0, done.err
-    assert_as_on_one_worker(tmp_path, "nodes")
-
-
-def assert_as_on_one_worker(output: Path, run_name: str) -> None:
-    alone = (*OPTIONS, "--train.num-workers", "1", "--run-name", "whole")
-    whole = finish(start_job(*alone, "--output-dir", str(output)))
-    assert whole.status == 0, whole.err
-    expected = losses(output, "whole", NUM_STEPS)
-    assert losses(output, run_name, NUM_STEPS) == pytest.approx(expected, abs=1e-3)
-    assert np.ptp(expected) > 0.1
+    assert losses(tmp_path, "nodes", NUM_STEPS) == pytest.approx(expected, abs=1e-3)
 
 
 def take_away(cluster: Cluster, node: Any, within_s: int) -> None:
@@ -81,7 +84,7 @@ def take_away(cluster: Cluster, node: Any, within_s: int) -> None:
     subprocess.run([*ray, "--node-id", node.node_id, *reason, *deadline], check=True)
 
 
-def test_training_leaves_a_node_before_it_is_taken_away(cluster, tmp_path):
+def test_training_leaves_a_node_before_it_is_taken_away(expected, cluster, tmp_path):
     """A spare node has come by then, so that there are as many workers as before."""
     process = start(cluster, tmp_path, "spot")
     read_until_step(process, 60)
@@ -99,4 +102,4 @@ def test_training_leaves_a_node_before_it_is_taken_away(cluster, tmp_path):
     done = finish(process)
     assert done.status == 0, done.err
     assert "training was interrupted" not in done.out
-    assert_as_on_one_worker(tmp_path, "spot")
+    assert losses(tmp_path, "spot", NUM_STEPS) == pytest.approx(expected, abs=1e-3)

@@ -61,6 +61,15 @@ def test_the_recipe_of_the_paper_and_its_honest_variant(name, dropout, pooling_l
     assert (honest.data.val_fraction > 0) == name.startswith("msrvtt")
 
 
+@pytest.mark.parametrize(
+    ("num_workers", "batch_size", "ways"),
+    [(3, 32, "2 or 4, or train.batch_size to 30 or 33"), (8, 12, "6 or 12, .* to 8 or 16")],
+)
+def test_workers_that_do_not_divide_the_batch(num_workers, batch_size, ways):
+    with pytest.raises(ValueError, match=f"does not divide train.batch_size.* to {ways}"):
+        TrainConfig(num_workers=num_workers, batch_size=batch_size)
+
+
 def test_activitynet_has_the_recipe_and_does_not_select_on_the_test_split():
     config, other = experiment("activitynet"), experiment("msrvtt_9k_val")
     assert (config.name, config.data.source) == ("activitynet", "activitynet")

@@ -33,16 +33,15 @@ def test_a_second_job_is_refused_until_the_first_is_dead(tmp_path):
     run_dir = tmp_path / "run"
     process = holder(run_dir, "config.json")
     for lease in (run_lease, new_run_lease):
-        with pytest.raises(UserError, match=rf"running already \(process {process.pid} on "):
-            with lease(run_dir):
-                pass
+        refused = pytest.raises(UserError, match=rf"running already \(process {process.pid} on ")
+        with refused, lease(run_dir):
+            pass
     process.kill()
     process.wait()
     with run_lease(run_dir):
         pass
-    with pytest.raises(UserError, match="is used already"):
-        with new_run_lease(run_dir):
-            pass
+    with pytest.raises(UserError, match="is used already"), new_run_lease(run_dir):
+        pass
     assert (run_dir / "config.json").exists()
 
 

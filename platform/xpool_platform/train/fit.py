@@ -28,6 +28,8 @@ from xpool_platform.train.process_group import NodeTorchConfig
 from xpool_platform.train.watch import STOP_WITHIN_S, Watch
 
 POLL_S = 0.25
+RAY_FILES = "ray_train-"
+"""How the folders begin that Ray Train writes to."""
 
 
 def train_to_the_end(job: TrainingJob, feed: Feed, console: Console) -> dict[str, Any]:
@@ -36,6 +38,8 @@ def train_to_the_end(job: TrainingJob, feed: Feed, console: Console) -> dict[str
     Raises the last error after train.max_failures failures without a checkpoint between them.
     """
     failures = 0
+    for left in Path(job.run_dir).glob(f"{RAY_FILES}*"):  # by a job that was killed
+        shutil.rmtree(left, ignore_errors=True)
     job, feed = _from_last_checkpoint(job, feed, console)
     while True:
         workers, before = _await_workers(job, console), job.first_step
@@ -121,7 +125,7 @@ class _Attempt:
     def __init__(self, job: TrainingJob, feed: Feed, console: Console) -> None:
         self._job, self._feed, self._console = job, feed, console
         self._watch = Watch(job, feed.world_size, console)
-        self._name = f"ray_train-{time.time_ns():x}"
+        self._name = f"{RAY_FILES}{time.time_ns():x}"
         self._outcome: dict[str, Any] = {}
         self._over = threading.Event()
         """Set at the end of Ray Train's thread.
