@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,8 +85,9 @@ def address() -> Iterator[str]:
     cluster.shutdown()
 
 
-def step_seconds(output: Path, name: str, address: str, *options: str) -> float:
-    """The median step of a job, of the windows in which it logs its speed."""
+def step_seconds(output: Path, name: str, address: str, *options: str) -> tuple[float, float]:
+    """The median step of a job, of the windows in which it logs its speed; and of the last eight,
+    when all batches are loaded and nothing else computes."""
     done = train(
         *(*OPTIONS, *options, "--output-dir", str(output), "--run-name", name),
         RAY_ADDRESS=address,
@@ -95,7 +97,8 @@ def step_seconds(output: Path, name: str, address: str, *options: str) -> float:
     experiment = client.get_experiment_by_name("shapes").experiment_id
     (run,) = client.search_runs([experiment], f"run_name = '{name}'")
     history = client.get_metric_history(run.info.run_id, "train/step_s")
-    return statistics.median(metric.value for metric in history[2:])
+    seconds = [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+    return statistics.median(seconds[2:]), statistics.median(seconds[-8:])
 
 
 def bare_seconds(run_dir: Path, store: Path, num_threads: int) -> float:
@@ -118,15 +121,17 @@ def test_a_step(tmp_path, address, capsys) -> None:
         "one worker, two threads": ("--train.num-workers", "1", "--train.cpus-per-worker", "2"),
         "two workers, one thread": ("--train.num-workers", "2", "--train.cpus-per-worker", "1"),
     }
-    taken: dict[str, list[float]] = {kind: [] for kind in (*kinds, "bare, one thread")}
+    taken: dict[str, list[float]] = defaultdict(list)
     for run in range(NUM_RUNS):
         for kind, options in kinds.items():
             name = f"{kind} {run}"
-            taken[kind].append(step_seconds(tmp_path, name, address, *options))
+            whole, at_end = step_seconds(tmp_path, name, address, *options)
+            taken[kind].append(whole)
+            taken[f"{kind}, loaded"].append(at_end)
         (store,) = (tmp_path / "frames").iterdir()
         taken["bare, one thread"].append(bare_seconds(tmp_path / "runs" / name, store, 1))
     with capsys.disabled():
         print(f"\n{machine_name()}; a step of `shapes`, medians of {NUM_RUNS} runs")
         for kind, seconds in taken.items():
             listed = ", ".join(f"{1000 * value:.1f}" for value in seconds)
-            print(f"  {kind:24s} {1000 * statistics.median(seconds):7.1f} ms of {listed}")
+            print(f"  {kind:32s} {1000 * statistics.median(seconds):7.1f} ms of {listed}")
