@@ -103,10 +103,10 @@ def test_a_split_that_is_not_there(tmp_path, folder):
 def test_more_than_the_cluster_has(tmp_path):
     cpus = os.cpu_count() or 1
     message = refused(
-        *("--output-dir", str(tmp_path), "--train.num-workers", "30", "--train.batch-size", "64"),
+        *("--output-dir", str(tmp_path), "--train.num-workers", "32", "--train.batch-size", "64"),
         *("--train.cpus-per-worker", str(cpus)),
     )
-    assert f"need {30 * cpus + 1} CPUs, and the cluster has {cpus}" in message
+    assert f"need {32 * cpus + 1} CPUs, and the cluster has {cpus}" in message
     message = refused("--output-dir", str(tmp_path), "--train.use-gpu", "True")
     assert "the cluster has no GPU" in message or "need as many GPUs" in message
 
