@@ -20,6 +20,7 @@ NUM_STEPS = 120
 OPTIONS = (
     *(*SMALL_SHAPES, "--train.num-steps", str(NUM_STEPS), "--train.num-workers", "2"),
     *("--train.cpus-per-worker", "0.4", "--data.decode-cpus", "0.4", "--train.keep-best", "9"),
+    *("--model.dropout", "0.3"),  # the workers' random numbers must not notice either
 )
 """Two CPUs have room for two training workers, for loading, and for an evaluation."""
 

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 NUM_STEPS = 200
 OPTIONS = (
     *(*SMALL_SHAPES, "--train.num-steps", str(NUM_STEPS), "--train.evals-per-run", "2"),
-    *("--train.checkpoint-steps", "25"),
+    *("--train.checkpoint-steps", "25", "--model.dropout", "0.3"),
 )
 """Dropout is on: what goes on has to draw the same random numbers."""
 

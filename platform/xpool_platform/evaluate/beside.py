@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import ray
+import torch
 from torch import Tensor
 
 from xpool.model import build_model
@@ -21,7 +22,8 @@ class EvaluationBeside:
         self, config: ExperimentConfig, videos: pa.Table, *, on_batch: Callable[[], None]
     ) -> None:
         self._videos, self._on_batch = videos, on_batch
-        self._model = build_model(config.model, config.loss, load_pretrained=False).eval()
+        with torch.random.fork_rng(devices=[]):  # the training draws on as without it
+            self._model = build_model(config.model, config.loss, load_pretrained=False).eval()
         self._encoders = Encoders(self._model, config, num_workers=config.train.eval_workers)
         self._pool = ThreadPoolExecutor(1)
 
