@@ -4,11 +4,10 @@ import os
 import statistics
 import time
 
-import psutil
 import pytest
 from machine import machine_name
 from ray.cluster_utils import Cluster
-from test_nodes import read_until, start
+from test_nodes import node_that_trains, read_until, start
 from watched_runs import read_until_step
 
 NUM_RUNS = int(os.environ.get("BENCH_RUNS", "3"))
@@ -27,7 +26,7 @@ def test_recovery(num_spare, tmp_path, capsys) -> None:
             cluster.wait_for_nodes()
             process = start(cluster, tmp_path, f"{num_spare}-{run}")
             read_until_step(process, 50)
-            cluster.remove_node(_node_that_trains(cluster), allow_graceful=False)
+            cluster.remove_node(node_that_trains(cluster), allow_graceful=False)
             killed_s = time.monotonic()
             read_until(process, "training was interrupted")
             taken.append(read_until(process, TRAINS)[1] - killed_s)
@@ -40,13 +39,3 @@ def test_recovery(num_spare, tmp_path, capsys) -> None:
         kind = "with a spare node" if num_spare else "on fewer workers"
         print(f"\n{machine_name()}; from the kill of a node to training again, {kind}: ", end="")
         print(f"median {statistics.median(taken):.0f} s of {listed}")
-
-
-def _node_that_trains(cluster: Cluster):
-    """A node whose raylet has a training worker among its children."""
-    for node in cluster.worker_nodes:
-        raylet = node.all_processes["raylet"][0].process
-        children = psutil.Process(raylet.pid).children(recursive=True)
-        if any("RayTrainWorker" in " ".join(child.cmdline()) for child in children):
-            return node
-    raise AssertionError("no node trains")

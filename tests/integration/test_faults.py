@@ -23,6 +23,7 @@ from watched_runs import (
     training_workers,
 )
 
+from object_store import served_bucket
 from xpool_platform.checkpoint_files import check_whole, checkpoints_below
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -174,6 +175,22 @@ def test_a_full_disk_costs_no_checkpoint_that_was_there(output, small_disk):
     assert done.status == 0, done.err
     assert f"going on from step {max(kept)}" in done.out
     assert_undisturbed(output, "disk")
+
+
+def test_checkpoints_in_an_object_store(output):
+    with served_bucket("runs") as uri:
+        process = start(output, "bucket", "--train.checkpoints-dir", uri)
+        read_until_step(process, 60)
+        process.kill()
+        process.wait()
+        done = resume(output, "bucket")
+        assert done.status == 0, done.err
+        assert "going on from step" in done.out
+        assert_undisturbed(output, "bucket")
+        kept = checkpoints_below(f"{uri}/bucket")
+        assert max(kept) == NUM_STEPS
+        assert all(check_whole(location).step == step for step, location in kept.items())
+    assert not (output / "runs" / "bucket" / "checkpoints").exists()
 
 
 def test_a_run_begins_with_the_weights_of_another(output):

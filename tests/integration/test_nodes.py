@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from conftest import SMALL_SHAPES, finish, start_job
 from ray.cluster_utils import Cluster
@@ -74,6 +75,30 @@ def test_training_goes_on_with_fewer_nodes_and_takes_them_back(expected, cluster
     done = finish(process)
     assert done.status == 0, done.err
     assert losses(tmp_path, "nodes", NUM_STEPS) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_spare_node_takes_over(expected, cluster, tmp_path):
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    process = start(cluster, tmp_path, "spare")
+    read_until_step(process, 100)
+    cluster.remove_node(node_that_trains(cluster), allow_graceful=False)
+    done = finish(process)
+    assert done.status == 0, done.err
+    assert "training was interrupted" in done.out
+    assert "going on from step" in done.out
+    assert "have room for" not in done.out
+    assert losses(tmp_path, "spare", NUM_STEPS) == pytest.approx(expected, abs=1e-3)
+
+
+def node_that_trains(cluster: Cluster) -> Any:
+    """A node whose raylet has a training worker among its children."""
+    for node in cluster.worker_nodes:
+        raylet = node.all_processes["raylet"][0].process
+        children = psutil.Process(raylet.pid).children(recursive=True)
+        if any("RayTrainWorker" in " ".join(child.cmdline()) for child in children):
+            return node
+    raise AssertionError("no node trains")
 
 
 def take_away(cluster: Cluster, node: Any, within_s: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from object_store import served_bucket
 from xpool.model import build_model
 from xpool.optim import build_optimizer, build_schedule
 from xpool_platform.checkpoint import CheckpointKeeper, TrainingFile, load_checkpoint
@@ -28,13 +29,14 @@ from xpool_platform.checkpoint_files import (
 )
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import shapes
+from xpool_platform.locations import files_below, remove_file, write_whole
 from xpool_platform.train.last_checkpoint import last_whole_checkpoint
 from xpool_platform.train.training_state import Learner, random_states
 
 NOTHING = TrainingFile({}, {})
 
 
-def keeper_of(folder: Path, **kept: int) -> CheckpointKeeper:
+def keeper_of(folder: Path | str, **kept: int) -> CheckpointKeeper:
     return CheckpointKeeper(str(folder), **kept)
 
 
@@ -161,8 +163,21 @@ def train(learner: Learner, steps: range) -> list[float]:
     return losses
 
 
-def test_a_checkpoint_gets_its_score_later(tmp_path):
-    keeper = keeper_of(tmp_path, keep_last=1, keep_best=1)
+@pytest.fixture(scope="module")
+def s3():
+    with served_bucket("checkpoints") as uri:
+        yield uri
+
+
+@pytest.fixture(params=["on a disk", "in S3"])
+def place(request, tmp_path) -> str:
+    if request.param == "on a disk":
+        return str(tmp_path)
+    return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+
+
+def test_a_checkpoint_gets_its_score_later(place):
+    keeper = keeper_of(place, keep_last=1, keep_best=1)
     config = shapes()
     model = build_model(config.model, config.loss)
     keeper.add(model, config, CheckpointState(step=1, evaluation_due=True), NOTHING)
@@ -173,6 +188,25 @@ def test_a_checkpoint_gets_its_score_later(tmp_path):
     assert (keeper.best, keeper.last) == (1, 2)
     assert check_whole(keeper.of_step(1)) == scored
     assert set(checkpoints_below(keeper.location)) == {1, 2}
+
+
+def test_the_newest_whole_checkpoint_is_found_wherever_it_lies(place):
+    keeper = keeper_of(place, keep_last=3)
+    config = shapes()
+    model = build_model(config.model, config.loss)
+    for step in (1, 2, 3):
+        keeper.add(model, config, CheckpointState(step=step), NOTHING)
+    keeper.wait()
+    write_whole(f"{keeper.of_step(3)}/{WEIGHTS}", b"cut short")
+    remove_file(f"{keeper.of_step(2)}/{MANIFEST}")
+    found = last_whole_checkpoint(place)
+    assert found.step == 1
+    assert len(found.damaged) == 1
+    again = keeper_of(place)
+    again.tidy(1)
+    assert list(checkpoints_below(place)) == [1]
+    assert {Path(info.path).parent.name for info in files_below(place)} == {"step_0000001"}
+    load_checkpoint(found.location)
 
 
 def test_training_goes_on_as_if_it_had_not_stopped(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from object_store import served_bucket
 from videos import read_number, write_video
 from xpool_platform import locations
 from xpool_platform.data import store_catalogue
@@ -42,23 +43,8 @@ def video():
 
 @pytest.fixture(scope="module")
 def s3():
-    """The URI of a bucket that a real server of the S3 protocol holds."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    import boto3
-
-    boto3.client("s3").create_bucket(Bucket="frames")
-    yield "s3://frames/below"
-    patch.undo()
-    server.stop()
+    with served_bucket("frames") as uri:
+        yield uri
 
 
 def test_frames_come_back_by_index_in_any_order(tmp_path, video):
