@@ -1,6 +1,7 @@
 """Nodes with addresses of their own: network namespaces of this machine, joined by cables."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +26,12 @@ OPTIONS = (
 )
 
 
+def or_skip(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"network namespaces are refused here: {done.stderr.strip()}")
+
+
 class Hosts:
     """Network namespaces in which Ray's processes run as on machines of their own."""
 
@@ -43,10 +50,9 @@ class Hosts:
 
     def add(self, host: str) -> None:
         name = f"xpool-{self.marker[:6]}-{host}"
-        if subprocess.run(
-            ["ip", "netns", "add", name], capture_output=True, check=False
-        ).returncode:
-            pytest.skip("network namespaces need root")
+        if shutil.which("ip") is None:
+            pytest.skip("network namespaces need iproute2")
+        or_skip("ip", "netns", "add", name)
         self.names[host] = name
         self.ip(host, "link", "set", "lo", "up")
 
@@ -56,9 +62,7 @@ class Hosts:
     def join(self, one: str, address: str, other: str, its_address: str) -> None:
         """Lay a cable between two hosts; what they do not know goes through it."""
         ends = [f"x{uuid.uuid4().hex[:8]}" for _ in range(2)]
-        subprocess.run(
-            ["ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1]], check=True
-        )
+        or_skip("ip", "link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
         for host, end, own in ((one, ends[0], address), (other, ends[1], its_address)):
             subprocess.run(["ip", "link", "set", end, "netns", self.names[host]], check=True)
             self.ip(host, "addr", "add", f"{own}/24", "dev", end)
