@@ -36,6 +36,14 @@ def test_nothing_is_computed_and_all_is_counted(frozen):
     assert flops == done
 
 
+def test_what_is_computed_twice_counts_once():
+    model, tokenizer = build_model(TINY, LossConfig()).train(), build_tokenizer(TINY)
+    flops = step_flops(model, tokenizer, batch_size=4, num_frames=3)
+    model.clip.set_grad_checkpointing(True)
+    assert step_flops(model, tokenizer, batch_size=4, num_frames=3) == flops
+    assert model.clip.visual.transformer.grad_checkpointing
+
+
 def test_frozen_towers_and_fewer_frames_need_less():
     assert counted(4, 3, frozen=True)[0] < 0.5 * counted(4, 3)[0]
     assert counted(4, 3)[0] < 0.7 * counted(4, 6)[0]

@@ -145,7 +145,7 @@ class _Worker:
                 elif saves or self.stopped:
                     evaluations.keep(step, stops=self.stopped)
                 log.restart()
-            if self.stopped or evaluations.over:
+            if self.stopped or (saves and evaluations.over):
                 break
         if not self.stopped:
             evaluations.finish()

@@ -43,6 +43,7 @@ def step_flops(model: XPool, tokenizer: Tokenizer, *, batch_size: int, num_frame
         learns = isinstance(tensor, nn.Parameter)
         empty[id(tensor)] = nn.Parameter(held, tensor.requires_grad) if learns else held
     hollow = copy.deepcopy(model, empty)
+    hollow.clip.set_grad_checkpointing(False)
     context_length = tokenizer([""]).shape[1]
     size = model.image_size
     with fake, FlopCounterMode(display=False) as counter:
