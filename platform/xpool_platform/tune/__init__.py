@@ -1,0 +1,1 @@
+"""Sweeps on Ray Tune: spaces, trials that are trainings, and their record."""
