@@ -121,6 +121,16 @@ class Console:
             )
         self._rich.print(table)
 
+    def rows(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; of a cell's lines all but the first are dim."""
+        table = Table(title=title, title_justify="left")
+        for name in header:
+            table.add_column(name, justify="left" if name == header[0] else "right")
+        for row in rows:
+            cells = [cell.partition("\n") for cell in row]
+            table.add_row(*(f"{first}{end}[dim]{rest}[/dim]" for first, end, rest in cells))
+        self._rich.print(table)
+
     def differences(self, differences: Mapping[str, PairedDifference], other: str) -> None:
         """This run minus another on the same queries."""
         table = _metrics_table(

@@ -1,6 +1,7 @@
 """What training workers and the driver tell each other while the training goes on."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +52,14 @@ class HeardPulse:
     """When its ticks last rose."""
 
 
+OnEvaluation = Callable[[int, Mapping[str, float]], None]
+"""Gets the step and the metrics of an evaluation."""
+
+
 class _Board:
     def __init__(self) -> None:
         self._progress: TrainingProgress | None = None
+        self._evaluations: list[tuple[int, Mapping[str, float]]] = []
         self._stop = ""
         self._pulses: dict[int, HeardPulse] = {}
 
@@ -68,6 +74,14 @@ class _Board:
         self._progress = None
         self._stop = ""
         self._pulses.clear()
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._evaluations.append((step, metrics))
+
+    def evaluations(self) -> list[tuple[int, Mapping[str, float]]]:
+        """Those that nobody has asked for yet."""
+        new, self._evaluations = self._evaluations, []
+        return new
 
     def stop(self, why: str) -> None:
         self._stop = why
@@ -89,7 +103,8 @@ class _Board:
 
 
 def start_board() -> ActorHandle[Any]:
-    """An actor on the driver's node: `put` and `get` of the newest TrainingProgress, `stop` and
-    `stop_wanted` (why workers are to stop at their next step), `beat` and `pulses`."""
+    """An actor on the driver's node: `put` and `get` of the newest TrainingProgress, `evaluated`
+    and `evaluations`, `stop` and `stop_wanted` (why workers are to stop at their next step), `beat`
+    and `pulses`."""
     node = ray.get_runtime_context().get_node_id()
     return ray.remote(_Board).options(num_cpus=0, label_selector={"ray.io/node-id": node}).remote()

@@ -39,11 +39,14 @@ def new_run_lease(run_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def run_lease(run_dir: Path) -> Iterator[None]:
-    """Hold the run in this folder, which is there. Raises UserError if another job holds it."""
+def run_lease(run_dir: Path, *, within_s: float = 0.0) -> Iterator[None]:
+    """Hold the run in this folder, which is there.
+
+    Raises UserError if another job holds it, and still does after within_s.
+    """
     lock = FileLock(run_dir / LEASE)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=within_s)
     except Timeout:
         raise UserError(
             f"run_name {run_dir.name!r} is running already ({_holder(run_dir)}); wait for its end, "

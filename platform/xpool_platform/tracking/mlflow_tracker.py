@@ -25,6 +25,9 @@ from xpool_platform.errors import UserError  # noqa: E402
 from xpool_platform.tracking.tracker import RunStatus  # noqa: E402
 
 MAX_PARAM_CHARS = 6000
+PARENT = "mlflow.parentRunId"
+"""Tag by which MLflow shows a run below another one."""
+
 PARAMS_AT_ONCE = 100
 
 
@@ -66,6 +69,18 @@ class MlflowStore:
             run = self._client.create_run(self._experiment_id, run_name=name)
         return MlflowTracker(self.uri, run.info.run_id)
 
+    def child_run(self, name: str, parent_run_id: str) -> "MlflowTracker":
+        """The run of this name below another one: the one that is there, or a new one."""
+        with _as_user_error(self.uri):
+            mine = f"attributes.run_name = '{name}' and tags.`{PARENT}` = '{parent_run_id}'"
+            found = self._client.search_runs([self._experiment_id], mine, max_results=1)
+            if found:
+                return self.resume_run(found[0].info.run_id)
+            run = self._client.create_run(
+                self._experiment_id, run_name=name, tags={PARENT: parent_run_id}
+            )
+        return MlflowTracker(self.uri, run.info.run_id)
+
     def resume_run(self, run_id: str) -> "MlflowTracker":
         """A run that was interrupted, running again. Raises UserError if it is not there."""
         try:
@@ -87,6 +102,17 @@ class MlflowStore:
                 "--tracking.uri to where it was recorded, or leave --into-training-run out"
             ) from error
         return MlflowTracker(self.uri, run_id)
+
+    def register(self, name: str, run_id: str, folder: str) -> None:
+        """A version of a registered model, whose files are a run's artifacts in this folder."""
+        with _as_user_error(self.uri):
+            try:
+                self._client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{folder}"
+            self._client.create_model_version(name, source, run_id)
 
 
 @contextmanager

@@ -28,6 +28,16 @@ def leaving_nodes() -> dict[str, str]:
     return {node_id: addresses.get(node_id, node_id) for node_id in drained}
 
 
+def room_for_trainings(config: ExperimentConfig) -> int:
+    """Trainings of train.num_workers that run at once, each with its own loading; 1 at least."""
+    have, train = ray.cluster_resources(), config.train
+    each = train.num_workers * train.cpus_per_worker + config.data.decode_cpus
+    room = int(have.get("CPU", 0.0) / each)
+    if train.use_gpu:
+        room = min(room, int(have.get("GPU", 0.0)) // train.num_workers)
+    return max(1, room)
+
+
 def _room(config: ExperimentConfig) -> int:
     train = config.train
     leaving = leaving_nodes()

@@ -145,6 +145,7 @@ class Evaluations:
         if self._tracker is not None and metrics is not None:
             named = {f"{self._split}/{key}": value for key, value in metrics.items()}
             self._tracker.log_metrics({step: named})
+            self._job.board.evaluated.remote(step, named)
         self._recalls.append(from_rank_zero(metrics["t2v/R1"] if metrics is not None else 0.0))
 
     def _score(self, count: int) -> float:

@@ -13,6 +13,7 @@ from xpool_platform.checkpoint_files import checkpoints_of, find_checkpoint
 from xpool_platform.config import ExperimentConfig, TrainingConfig
 from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console
+from xpool_platform.data.decode import DecodedManifest
 from xpool_platform.data.feed import Feed
 from xpool_platform.data.plan import BatchPlan
 from xpool_platform.interrupted_run import interrupted_run_dir, recorded_run
@@ -31,7 +32,7 @@ from xpool_platform.prepare import (
     missing_videos,
     own_manifest,
 )
-from xpool_platform.progress import start_board
+from xpool_platform.progress import OnEvaluation, start_board
 from xpool_platform.report import RetrievalReport
 from xpool_platform.run_lease import new_run_lease, run_lease
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
@@ -90,9 +91,16 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
                 record_start(tracker, config, run_dir)
             if manifest is None:
                 manifest = made_manifest(config, output_dir, console)
-            report = _train(
+            wanted = splits_of_training(config)
+            check_splits(manifest, wanted)
+            decoded = decode_videos(
+                manifest, config, run_dir=run_dir, tracker=tracker, console=console
+            )
+            check_splits(decoded.videos, wanted)
+            report = train_decoded(
                 config,
-                manifest,
+                decoded,
+                num_missing=len(missing_videos(manifest, decoded, config.eval.split)),
                 run_dir=run_dir,
                 tracker=tracker,
                 goes_on=bool(resume),
@@ -107,28 +115,37 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
     )
 
 
-def _train(
-    config: ExperimentConfig,
-    manifest: pa.Table,
-    *,
-    run_dir: Path,
-    tracker: Tracker,
-    goes_on: bool,
-    console: Console,
-) -> RetrievalReport:
-    wanted = {
+def splits_of_training(config: ExperimentConfig) -> dict[str, str]:
+    """The splits that a training needs, by what asks for them."""
+    return {
         "training": "train",
         "train.select_on": config.train.select_on,
         "eval.split": config.eval.split,
     }
-    check_splits(manifest, wanted)
-    decoded = decode_videos(manifest, config, run_dir=run_dir, tracker=tracker, console=console)
-    check_splits(decoded.videos, wanted)
+
+
+def train_decoded(
+    config: ExperimentConfig,
+    decoded: DecodedManifest,
+    *,
+    num_missing: int,
+    run_dir: Path,
+    tracker: Tracker,
+    goes_on: bool,
+    console: Console,
+    on_evaluation: OnEvaluation | None = None,
+) -> RetrievalReport:
+    """Train on videos that are decoded, within Ray's session and the run's lease; the report.
+
+    Of the reported split num_missing videos could not be decoded. on_evaluation gets the step and
+    the metrics of each evaluation, in this thread.
+    """
     videos, towers = decoded.videos, ""
     if _embeds_are_cached(config):
         from xpool_platform.train.embed import embed_once  # noqa: PLC0415  # torch
 
-        needed = pc.is_in(videos["split"], pa.array(sorted(set(wanted.values()))))
+        wanted = sorted(set(splits_of_training(config).values()))
+        needed = pc.is_in(videos["split"], pa.array(wanted))
         videos, towers = embed_once(videos.filter(needed), config, console)
     train_videos = videos.filter(pc.equal(videos["split"], "train"))
     batch_size = min(config.train.batch_size, len(train_videos))
@@ -174,7 +191,7 @@ def _train(
         towers=towers,
         num_steps=num_steps,
         num_evals=num_evals,
-        num_missing=len(missing_videos(manifest, decoded, config.eval.split)),
+        num_missing=num_missing,
         run_dir=str(run_dir),
         checkpoints=checkpoints_of(config, run_dir),
         goes_on=goes_on,
@@ -185,7 +202,7 @@ def _train(
     # torch: imported beside Ray's start
     from xpool_platform.train.fit import train_to_the_end  # noqa: PLC0415
 
-    return RetrievalReport(**train_to_the_end(job, feed, console))
+    return RetrievalReport(**train_to_the_end(job, feed, console, on_evaluation))
 
 
 def _places(config: ExperimentConfig, run_dir: Path) -> dict[str, str]:

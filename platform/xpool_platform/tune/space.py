@@ -25,8 +25,15 @@ Space = Mapping[str, Distribution]
 
 Config = TypeVar("Config")
 
-NOT_SWEPT = "name", "run_name", "output_dir", "init_from", "tracking", "eval"
-"""Fields and sections that every trial of a sweep shares, the split that is reported among them."""
+SWEPT_SECTIONS = "data", "model", "loss", "optim", "train"
+OF_THE_DATA = "data.num_frames", "data.augment"
+"""What may vary of the data: the videos are decoded once for all trials."""
+
+SHARED = (
+    *("train.num_workers", "train.min_workers", "train.cpus_per_worker", "train.use_gpu"),
+    *("train.select_on", "train.select_mean_of", "train.eval_workers", "train.checkpoints_dir"),
+)
+"""What trials share of the training: the resources, which are planned, and how they are judged."""
 
 
 def default_space(experiment: ExperimentConfig) -> dict[str, Distribution]:
@@ -54,10 +61,15 @@ def parse_space(texts: Mapping[str, str], experiment: ExperimentConfig) -> dict[
     space: dict[str, Distribution] = {}
     for name, text in texts.items():
         field = name.replace("-", "_")
-        if field not in known or field.split(".")[0] in NOT_SWEPT:
+        if field not in known:
             close = difflib.get_close_matches(field, known, n=1)
-            hint = f"did you mean {close[0]}? " if close and close[0] != field else ""
-            raise ValueError(f"space: a sweep cannot vary {field!r}; {hint}--help lists the fields")
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"space: there is no field {field!r}; {hint}--help lists the fields")
+        if not _varies(field):
+            raise ValueError(
+                f"space: all trials of a sweep share {field!r}; give it a value, --"
+                f"{field.replace('_', '-')}"
+            )
         try:
             distribution = parse_distribution(text)
         except ValueError as error:
@@ -109,6 +121,13 @@ def write_space(space: Space, path: Path) -> None:
     """A space as YAML."""
     texts = {name: str(distribution) for name, distribution in space.items()}
     path.write_text(yaml.safe_dump(texts, sort_keys=False), encoding="utf-8")
+
+
+def _varies(field: str) -> bool:
+    section = field.split(".", maxsplit=1)[0]
+    if section == "data":
+        return field in OF_THE_DATA
+    return section in SWEPT_SECTIONS and field not in SHARED
 
 
 def _check_type(field: str, distribution: Distribution) -> None:

@@ -1,0 +1,83 @@
+"""Vary fields of an experiment: python jobs/tune.py [EXPERIMENT] [--space.FIELD DISTRIBUTION ...]
+
+A distribution is choice(4, 8, 12), uniform(0, 0.5), loguniform(1e-6, 1e-4), randint(4, 16), or
+grid(4, 8) for --search grid. Without any, a sweep varies the temperature, the number of frames and
+the learning rate. It chooses on train.select_on and tests the winner once. A sweep that was
+interrupted goes on where it was: python jobs/tune.py --resume SWEEP.
+"""
+
+import sys
+from pathlib import Path
+
+import source_roots  # first: it puts the packages below on the path
+from command_line import option_value, parse, run_job, split_name
+from xpool_platform.config_io import as_kind
+from xpool_platform.errors import UserError
+from xpool_platform.experiments import experiment
+from xpool_platform.output_dir import default_output_dir
+from xpool_platform.sweep_config import SweepConfig
+from xpool_platform.tune.space import default_space, parse_space, read_space
+from xpool_platform.tune.sweep_files import check_same_sweep, read_sweep
+
+SPACE = "--space."
+
+
+def main() -> None:
+    """Parse, sweep, print the best and the winner's test."""
+    name, arguments = split_name(sys.argv[1:])
+    texts, options = _split_space(arguments)
+    resumed = option_value(options, "--resume")
+    if resumed:
+        given = option_value(options, "--output-dir")
+        output_dir = Path(given).expanduser() if given else default_output_dir()
+        before, kept = read_sweep(resumed, output_dir.absolute())
+        if name not in (None, before.name) or texts:
+            raise UserError("resume: a sweep goes on with its own experiment and space")
+        config = parse(__doc__ or "", options, before)
+        check_same_sweep(before, config)
+        space = parse_space(kept, before)
+    else:
+        config = parse(__doc__ or "", options, as_kind(experiment(name or "shapes"), SweepConfig))
+        try:
+            if config.space_file:
+                texts = read_space(Path(config.space_file).expanduser()) | texts
+            space = parse_space(texts, config) if texts else default_space(config)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
+    from xpool_platform.console import Console  # noqa: PLC0415
+    from xpool_platform.tracking.where import how_to_open  # noqa: PLC0415
+    from xpool_platform.tune.ending import rows_of  # noqa: PLC0415
+    from xpool_platform.tune.launch import run_sweep  # noqa: PLC0415
+
+    console = Console()
+    result = run_sweep(config, space, console)
+    header = ["trial", *space, result.metric, "ended"]
+    console.rows(
+        f"best trials by {result.metric}", header, rows_of(result.best, list(space), result.metric)
+    )
+    winner = result.best[0].name
+    console.table(result.report, f"{winner}, the best of {result.name}; 95 % bootstrap intervals")
+    console.line(f"to train it again, whole: {result.retrain}")
+    console.line(how_to_open(result.tracking_uri, source_roots.ROOT))
+
+
+def _split_space(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The distributions by field, and the other options."""
+    texts: dict[str, str] = {}
+    options: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if not argument.startswith(SPACE):
+            options.append(argument)
+            continue
+        field, equals, text = argument.removeprefix(SPACE).partition("=")
+        value = text if equals else next(waiting, None)
+        if value is None:
+            raise UserError(f"{argument} has no distribution; write one, as in choice(4, 8, 12)")
+        texts[field] = value
+    return texts, options
+
+
+if __name__ == "__main__":
+    run_job(main)

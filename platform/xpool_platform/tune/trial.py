@@ -1,0 +1,152 @@
+"""A trial of a sweep: a training, like any other, that tells Ray Tune of its evaluations."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+
+from xpool_platform.checkpoint_files import CONFIG
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.console import Console
+from xpool_platform.data.decode import DecodedManifest
+from xpool_platform.errors import user_error_within
+from xpool_platform.run_lease import run_lease
+from xpool_platform.run_record import record_start
+from xpool_platform.train.launch import train_decoded
+from xpool_platform.tune.distributions import Value
+from xpool_platform.tune.space import with_values
+from xpool_platform.tune.trial_record import TrialEvaluation, TrialRecord, TrialRecords
+
+PAIRS = "num_pairs"
+"""Name of the number of pairs seen, which Ray Tune counts a trial's time in."""
+
+LEASE_WITHIN_S = 60.0
+"""How long the trial of a job that was killed may take to die."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """What the trials of a sweep share."""
+
+    name: str
+    config: ExperimentConfig
+    """The experiment before any field is varied; trials report on the split that selects."""
+
+    decoded: DecodedManifest
+    num_missing: int
+    """Videos of the split that selects that could not be decoded."""
+
+    records: str
+    """The folder of the trials' records."""
+
+    runs: str
+    """The folder of the trials' runs."""
+
+    tracking_uri: str
+    tracking_experiment: str
+    artifacts: str
+    parent_run_id: str
+    began_s: float
+    """When the sweep began, by the clock."""
+
+    @property
+    def metric(self) -> str:
+        """What trials are compared by."""
+        return f"{self.config.train.select_on}/t2v/R1"
+
+    def trial_name(self, index: int) -> str:
+        """Name of a trial, and of its run."""
+        return f"{self.name}-{index:03d}"
+
+
+def run_trial(values: dict[str, Value], sweep: Sweep) -> None:
+    """Ray Tune's function of a trial: train, or repeat what is known of a trial that has ended."""
+    index = int(ray.tune.get_context().get_trial_id().rsplit("_", 1)[1])
+    records = TrialRecords(Path(sweep.records))
+    record = records.read(index) or TrialRecord(
+        index=index, name=sweep.trial_name(index), values=dict(values)
+    )
+    records.write(record)
+    for evaluation in record.evaluations:
+        _tell(evaluation)
+    if record.status == "FAILED":
+        raise RuntimeError(record.reason)
+    if record.status == "RUNNING":
+        _Trial(sweep, records, record).run()
+
+
+def _tell(evaluation: TrialEvaluation) -> None:
+    ray.tune.report({**evaluation.metrics, PAIRS: evaluation.num_pairs})
+
+
+class _Trial:
+    def __init__(self, sweep: Sweep, records: TrialRecords, record: TrialRecord) -> None:
+        self._sweep, self._records, self._record = sweep, records, record
+        self._config = sweep.config
+
+    def run(self) -> None:
+        # seconds of imports that a trial which has ended is spared
+        from xpool_platform.tracking.mlflow_tracker import MlflowStore  # noqa: PLC0415
+
+        sweep, record = self._sweep, self._record
+        store = MlflowStore(sweep.tracking_uri, sweep.tracking_experiment, Path(sweep.artifacts))
+        tracker = store.child_run(record.name, sweep.parent_run_id)
+        self._keep(replace(record, run_id=tracker.run_id))
+        run_dir = Path(sweep.runs, record.name)
+        goes_on = (run_dir / CONFIG).is_file()
+        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            with run_lease(run_dir, within_s=LEASE_WITHIN_S):
+                self._config = with_values(sweep.config, record.values)
+                self._config = replace(self._config, run_name=record.name)
+                if not goes_on:
+                    record_start(tracker, self._config, run_dir)
+                    tracker.set_tags({"sweep": sweep.name, "trial": str(record.index)})
+                report = train_decoded(
+                    self._config,
+                    sweep.decoded,
+                    num_missing=sweep.num_missing,
+                    run_dir=run_dir,
+                    tracker=tracker,
+                    goes_on=goes_on,
+                    console=Console(),
+                    on_evaluation=self._evaluated,
+                )
+        except Exception as error:
+            reason = str(user_error_within(error) or f"{type(error).__name__}: {error}")
+            self._keep(replace(self._record, status="FAILED", reason=reason[:1000]))
+            tracker.set_tags({"reason": reason[:1000]})
+            tracker.finish("FAILED")
+            raise
+        except BaseException:  # Ray Tune ends the trial; the sweep says of what it died
+            tracker.finish("KILLED")
+            raise
+        intervals = dict(report.intervals)
+        self._keep(replace(self._record, status="FINISHED", intervals=intervals))
+        tracker.finish("FINISHED")
+
+    def _evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        evaluation = TrialEvaluation(
+            step=step,
+            num_pairs=step * self._config.train.batch_size,
+            metrics=dict(metrics),
+            seconds=time.time() - self._sweep.began_s,
+        )
+        seen = self._record.seen(evaluation)
+        if seen is not self._record:  # after a loss an evaluation comes a second time
+            self._keep(seen)
+            _tell(evaluation)
+
+    def _keep(self, record: TrialRecord) -> None:
+        self._record = record
+        self._records.write(record)
+
+
+def trainable(sweep: Sweep) -> Any:
+    """What Ray Tune runs for each trial; it reserves nothing, its training workers do."""
+    # of the node with the driver, which is where a trial watches its workers from
+    nothing = {"node:__internal_head__": 0.001}
+    return ray.tune.with_resources(ray.tune.with_parameters(run_trial, sweep=sweep), nothing)
