@@ -1,9 +1,9 @@
 """What training workers and the driver tell each other while the training goes on."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
@@ -52,8 +52,14 @@ class HeardPulse:
     """When its ticks last rose."""
 
 
-OnEvaluation = Callable[[int, Mapping[str, float]], None]
-"""Gets the step and the metrics of an evaluation."""
+class Follower(Protocol):
+    """Who wants to know how a training goes on, in the thread that drives it."""
+
+    def evaluated(self, step: int, num_steps: int, metrics: Mapping[str, float]) -> None:
+        """An evaluation is done, after so many of all steps."""
+
+    def look(self) -> None:
+        """Called several times a second; may raise KeyboardInterrupt to end the training."""
 
 
 class _Board:

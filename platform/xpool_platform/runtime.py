@@ -24,8 +24,6 @@ WORKER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # a group of workers that a dead node was meant for is given up after this
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
-    # a trial of a sweep that is ended early writes a checkpoint and gives its workers back
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
     "PYTHONWARNINGS": "ignore",
     # large tensors stay with the process instead of going back to the kernel at every step
     "MALLOC_MMAP_THRESHOLD_": str(2**30),

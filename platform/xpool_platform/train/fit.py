@@ -20,7 +20,7 @@ from ray.train.torch import TorchTrainer
 from xpool_platform.console import Console, Stage
 from xpool_platform.data.feed import Feed, training_dataset
 from xpool_platform.errors import user_error_within
-from xpool_platform.progress import OnEvaluation, TrainingProgress
+from xpool_platform.progress import Follower, TrainingProgress
 from xpool_platform.train.capacity import fitting_workers, room_to_evaluate
 from xpool_platform.train.job import BATCHES, TrainingJob, run_job
 from xpool_platform.train.last_checkpoint import last_whole_checkpoint
@@ -36,11 +36,11 @@ def train_to_the_end(
     job: TrainingJob,
     feed: Feed,
     console: Console,
-    on_evaluation: OnEvaluation | None = None,
+    follower: Follower | None = None,
 ) -> dict[str, Any]:
     """Train, going on after losses; gives rank 0's report as a dictionary.
 
-    on_evaluation is called in this thread. After a loss an evaluation may come a second time.
+    After a loss the follower may hear of an evaluation a second time.
     Raises the last error after train.max_failures failures without a checkpoint between them.
     """
     failures = 0
@@ -52,7 +52,7 @@ def train_to_the_end(
         again = replace(job, goes_on=True)
         job = _with_evaluation(job, workers, console)
         try:
-            done = _Attempt(job, replace(feed, world_size=workers), console, on_evaluation).run()
+            done = _Attempt(job, replace(feed, world_size=workers), console, follower).run()
         except Exception as error:
             if user_error_within(error) is not None:
                 raise
@@ -129,10 +129,10 @@ class _Attempt:
     """One group of workers, from its start to the end of the training, or of one of them."""
 
     def __init__(
-        self, job: TrainingJob, feed: Feed, console: Console, on_evaluation: OnEvaluation | None
+        self, job: TrainingJob, feed: Feed, console: Console, follower: Follower | None
     ) -> None:
         self._job, self._feed, self._console = job, feed, console
-        self._on_evaluation = on_evaluation
+        self._follower = follower
         self._watch = Watch(job, feed.world_size, console)
         self._name = f"{RAY_FILES}{time.time_ns():x}"
         self._outcome: dict[str, Any] = {}
@@ -151,7 +151,7 @@ class _Attempt:
             threading.Thread(target=self._fit, daemon=True).start()
             try:
                 self._follow(stage)
-            except (KeyboardInterrupt, SystemExit):  # Ray Tune ends a trial by the second
+            except KeyboardInterrupt:
                 self._stop_for_good()
                 raise
             finally:
@@ -181,14 +181,15 @@ class _Attempt:
             if progress is not None and progress != shown:
                 shown = progress
                 stage(progress.step, job.num_steps, _in_words(progress))
-            self._hand_evaluations_on()
+            self._tell_follower()
             self._watch.look()
-        self._hand_evaluations_on()
+        self._tell_follower()
 
-    def _hand_evaluations_on(self) -> None:
-        if self._on_evaluation is not None:
+    def _tell_follower(self) -> None:
+        if self._follower is not None:
             for step, metrics in ray.get(self._job.board.evaluations.remote()):
-                self._on_evaluation(step, metrics)
+                self._follower.evaluated(step, self._job.num_steps, metrics)
+            self._follower.look()
 
     def _stop_for_good(self) -> None:
         """Ask the workers for a last checkpoint and give them time for it."""

@@ -32,7 +32,7 @@ from xpool_platform.prepare import (
     missing_videos,
     own_manifest,
 )
-from xpool_platform.progress import OnEvaluation, start_board
+from xpool_platform.progress import Follower, start_board
 from xpool_platform.report import RetrievalReport
 from xpool_platform.run_lease import new_run_lease, run_lease
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
@@ -133,12 +133,12 @@ def train_decoded(
     tracker: Tracker,
     goes_on: bool,
     console: Console,
-    on_evaluation: OnEvaluation | None = None,
+    follower: Follower | None = None,
 ) -> RetrievalReport:
     """Train on videos that are decoded, within Ray's session and the run's lease; the report.
 
-    Of the reported split num_missing videos could not be decoded. on_evaluation gets the step and
-    the metrics of each evaluation, in this thread.
+    Of the reported split num_missing videos could not be decoded. The follower is
+    called in this thread.
     """
     videos, towers = decoded.videos, ""
     if _embeds_are_cached(config):
@@ -202,7 +202,7 @@ def train_decoded(
     # torch: imported beside Ray's start
     from xpool_platform.train.fit import train_to_the_end  # noqa: PLC0415
 
-    return RetrievalReport(**train_to_the_end(job, feed, console, on_evaluation))
+    return RetrievalReport(**train_to_the_end(job, feed, console, follower))
 
 
 def _places(config: ExperimentConfig, run_dir: Path) -> dict[str, str]:

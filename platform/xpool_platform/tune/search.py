@@ -26,7 +26,6 @@ from xpool_platform.tune.distributions import (
 from xpool_platform.tune.space import Space
 from xpool_platform.tune.trial import PAIRS
 
-
 ENDLESS = 1000
 
 

@@ -1,5 +1,7 @@
 """A trial of a sweep: a training, like any other, that tells Ray Tune of its evaluations."""
 
+import queue
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +24,9 @@ from xpool_platform.tune.trial_record import TrialEvaluation, TrialRecord, Trial
 
 PAIRS = "num_pairs"
 """Name of the number of pairs seen, which Ray Tune counts a trial's time in."""
+
+END_WITHIN_S = 40.0
+"""Time for a last checkpoint, and for the workers to go."""
 
 LEASE_WITHIN_S = 60.0
 """How long the trial of a job that was killed may take to die."""
@@ -62,32 +67,100 @@ class Sweep:
         return f"{self.name}-{index:03d}"
 
 
-def run_trial(values: dict[str, Value], sweep: Sweep) -> None:
-    """Ray Tune's function of a trial: train, or repeat what is known of a trial that has ended."""
-    index = int(ray.tune.get_context().get_trial_id().rsplit("_", 1)[1])
-    records = TrialRecords(Path(sweep.records))
-    record = records.read(index) or TrialRecord(
-        index=index, name=sweep.trial_name(index), values=dict(values)
-    )
-    records.write(record)
-    for evaluation in record.evaluations:
-        _tell(evaluation)
-    if record.status == "FAILED":
-        raise RuntimeError(record.reason)
-    if record.status == "RUNNING":
-        _Trial(sweep, records, record).run()
+class Trial(ray.tune.Trainable):
+    """Ray Tune's view of a trial: a step is an evaluation, known already or to come.
+
+    Ended early, the training writes a checkpoint and gives its workers back; Ray Tune's way for
+    functions would leave their places taken.
+    """
+
+    def setup(self, config: dict[str, Value], sweep: Sweep) -> None:
+        """Begin to train in a thread, or to repeat what is known of a trial that has ended."""
+        index = int(self.trial_id.rsplit("_", 1)[1])
+        records = TrialRecords(Path(sweep.records))
+        record = records.read(index) or TrialRecord(
+            index=index, name=sweep.trial_name(index), values=dict(config)
+        )
+        records.write(record)
+        self._told: queue.Queue[TrialEvaluation | BaseException | None] = queue.Queue()
+        self._end = threading.Event()
+        for evaluation in record.evaluations:
+            self._told.put(evaluation)
+        training = _TrialTraining(sweep, records, record, self._told, self._end)
+        self._thread = threading.Thread(target=training.run, daemon=True)
+        self._thread.start()
+        self._last: dict[str, Any] = {}
+
+    def step(self) -> dict[str, Any]:
+        """The next evaluation; the last one again, with `done`, when there are no more."""
+        told = self._told.get()
+        if isinstance(told, BaseException):
+            raise told
+        if told is None:
+            return {**self._last, "done": True}
+        self._last = {**told.metrics, PAIRS: told.num_pairs}
+        return self._last
+
+    def cleanup(self) -> None:
+        """End the training, if it still goes on, and wait until it has ended."""
+        self._end.set()
+        self._thread.join(END_WITHIN_S)
 
 
-def _tell(evaluation: TrialEvaluation) -> None:
-    ray.tune.report({**evaluation.metrics, PAIRS: evaluation.num_pairs})
+class _TrialTraining:
+    """The training of a trial, in a thread of its process."""
 
-
-class _Trial:
-    def __init__(self, sweep: Sweep, records: TrialRecords, record: TrialRecord) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        records: TrialRecords,
+        record: TrialRecord,
+        told: "queue.Queue[TrialEvaluation | BaseException | None]",
+        end: threading.Event,
+    ) -> None:
         self._sweep, self._records, self._record = sweep, records, record
+        self._told, self._end = told, end
         self._config = sweep.config
+        self._at_the_end: TrialEvaluation | None = None
 
     def run(self) -> None:
+        """Train; all that Ray Tune has to know goes through the queue."""
+        try:
+            if self._record.status == "FAILED":
+                raise RuntimeError(self._record.reason)
+            if self._record.status == "RUNNING":
+                self._train()
+        except KeyboardInterrupt:  # nobody listens any more
+            return
+        except BaseException as error:  # noqa: BLE001  # raised again in the process's main thread
+            self._told.put(error)
+        else:
+            if self._at_the_end is not None:
+                self._told.put(self._at_the_end)
+            self._told.put(None)
+
+    def evaluated(self, step: int, num_steps: int, metrics: Mapping[str, float]) -> None:
+        """Keep an evaluation, and tell Ray Tune of it; of the last only when all is done."""
+        evaluation = TrialEvaluation(
+            step=step,
+            num_pairs=step * self._config.train.batch_size,
+            metrics=dict(metrics),
+            seconds=time.time() - self._sweep.began_s,
+        )
+        seen = self._record.seen(evaluation)
+        if seen is not self._record:  # after a loss an evaluation comes a second time
+            self._keep(seen)
+            if step < num_steps:
+                self._told.put(evaluation)
+            else:
+                self._at_the_end = evaluation
+
+    def look(self) -> None:
+        """End the training when Ray Tune wants it."""
+        if self._end.is_set():
+            raise KeyboardInterrupt
+
+    def _train(self) -> None:
         # seconds of imports that a trial which has ended is spared
         from xpool_platform.tracking.mlflow_tracker import MlflowStore  # noqa: PLC0415
 
@@ -113,7 +186,7 @@ class _Trial:
                     tracker=tracker,
                     goes_on=goes_on,
                     console=Console(),
-                    on_evaluation=self._evaluated,
+                    follower=self,
                 )
         except Exception as error:
             reason = str(user_error_within(error) or f"{type(error).__name__}: {error}")
@@ -128,18 +201,6 @@ class _Trial:
         self._keep(replace(self._record, status="FINISHED", intervals=intervals))
         tracker.finish("FINISHED")
 
-    def _evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        evaluation = TrialEvaluation(
-            step=step,
-            num_pairs=step * self._config.train.batch_size,
-            metrics=dict(metrics),
-            seconds=time.time() - self._sweep.began_s,
-        )
-        seen = self._record.seen(evaluation)
-        if seen is not self._record:  # after a loss an evaluation comes a second time
-            self._keep(seen)
-            _tell(evaluation)
-
     def _keep(self, record: TrialRecord) -> None:
         self._record = record
         self._records.write(record)
@@ -149,4 +210,4 @@ def trainable(sweep: Sweep) -> Any:
     """What Ray Tune runs for each trial; it reserves nothing, its training workers do."""
     # of the node with the driver, which is where a trial watches its workers from
     nothing = {"node:__internal_head__": 0.001}
-    return ray.tune.with_resources(ray.tune.with_parameters(run_trial, sweep=sweep), nothing)
+    return ray.tune.with_resources(ray.tune.with_parameters(Trial, sweep=sweep), nothing)
