@@ -101,6 +101,13 @@ class Trial(ray.tune.Trainable):
         self._last = {**told.metrics, PAIRS: told.num_pairs}
         return self._last
 
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing: the run keeps its own, and its record says where a trial goes on."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing, likewise."""
+
     def cleanup(self) -> None:
         """End the training, if it still goes on, and wait until it has ended."""
         self._end.set()
