@@ -101,7 +101,7 @@ class Trial(ray.tune.Trainable):
         self._last = {**told.metrics, PAIRS: told.num_pairs}
         return self._last
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+    def save_checkpoint(self, *_: Any) -> dict[str, Any]:
         """Nothing: the run keeps its own, and its record says where a trial goes on."""
         return {}
 
