@@ -11,12 +11,12 @@ from pathlib import Path
 
 import source_roots  # first: it puts the packages below on the path
 from command_line import option_value, parse, run_job, split_name
-from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import experiment
 from xpool_platform.output_dir import default_output_dir
 from xpool_platform.sweep_config import SweepConfig
-from xpool_platform.tune.space import default_space, parse_space, read_space
+from xpool_platform.sweeps import sweep_of
+from xpool_platform.tune.space import Space, parse_space, read_space
 from xpool_platform.tune.sweep_files import check_same_sweep, read_sweep
 
 SPACE = "--space."
@@ -28,38 +28,53 @@ def main() -> None:
     texts, options = _split_space(arguments)
     resumed = option_value(options, "--resume")
     if resumed:
-        given = option_value(options, "--output-dir")
-        output_dir = Path(given).expanduser() if given else default_output_dir()
-        before, kept = read_sweep(resumed, output_dir.absolute())
-        if name not in (None, before.name) or texts:
-            raise UserError("resume: a sweep goes on with its own experiment and space")
-        config = parse(__doc__ or "", options, before)
-        check_same_sweep(before, config)
-        space = parse_space(kept, before)
+        config, space = _resumed(resumed, name, texts, options)
     else:
-        config = parse(__doc__ or "", options, as_kind(experiment(name or "shapes"), SweepConfig))
-        try:
-            if config.space_file:
-                texts = read_space(Path(config.space_file).expanduser()) | texts
-            space = parse_space(texts, config) if texts else default_space(config)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        config, space = _new(name or "shapes", texts, options)
     # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
     from xpool_platform.console import Console  # noqa: PLC0415
     from xpool_platform.tracking.where import how_to_open  # noqa: PLC0415
-    from xpool_platform.tune.ending import rows_of  # noqa: PLC0415
+    from xpool_platform.tune.ending import retraining_command, rows_of  # noqa: PLC0415
     from xpool_platform.tune.launch import run_sweep  # noqa: PLC0415
 
     console = Console()
+    if config.name != (name or config.name):
+        console.line(f"{name} selects on the test split: the sweep is one of {config.name}")
     result = run_sweep(config, space, console)
-    header = ["trial", *space, result.metric, "ended"]
-    console.rows(
-        f"best trials by {result.metric}", header, rows_of(result.best, list(space), result.metric)
-    )
-    winner = result.best[0].name
-    console.table(result.report, f"{winner}, the best of {result.name}; 95 % bootstrap intervals")
-    console.line(f"to train it again, whole: {result.retrain}")
+    ranking, winner = result.ranking, result.best[0]
+    header = ["trial", *space, *ranking.metrics, "ended"]
+    title = f"best trials of {result.name} by {ranking.metric}, 95 % bootstrap intervals"
+    console.rows(title, header, rows_of(result.best, list(space), ranking))
+    console.table(result.report, f"{winner.name}, the best, tested once")
+    command = retraining_command(config, experiment(config.name), winner)
+    console.line(f"to train it again on the whole schedule: {command}")
+    if winner.copies:
+        console.line("its learning rates changed on the way; these are the last ones")
     console.line(how_to_open(result.tracking_uri, source_roots.ROOT))
+
+
+def _new(name: str, texts: dict[str, str], options: list[str]) -> tuple[SweepConfig, Space]:
+    default, default_texts = sweep_of(name)
+    config = parse(__doc__ or "", options, default)
+    try:
+        if config.space_file:
+            texts = read_space(Path(config.space_file).expanduser()) | texts
+        return config, parse_space(texts or default_texts, config)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _resumed(
+    sweep: str, name: str | None, texts: dict[str, str], options: list[str]
+) -> tuple[SweepConfig, Space]:
+    given = option_value(options, "--output-dir")
+    output_dir = Path(given).expanduser() if given else default_output_dir()
+    before, kept = read_sweep(sweep, output_dir.absolute())
+    if name not in (None, before.name) or texts:
+        raise UserError("resume: a sweep goes on with its own experiment and space")
+    config = parse(__doc__ or "", options, before)
+    check_same_sweep(before, config)
+    return config, parse_space(kept, before)
 
 
 def _split_space(arguments: list[str]) -> tuple[dict[str, str], list[str]]:

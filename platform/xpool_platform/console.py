@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -37,10 +37,10 @@ class Stage(Protocol):
 
 
 class Console:
-    """Standard output for people."""
+    """Standard output for people, or a file."""
 
-    def __init__(self) -> None:
-        self._rich = RichConsole(soft_wrap=True, highlight=False)
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._rich = RichConsole(file=file, soft_wrap=True, highlight=False)
 
     def line(self, text: str) -> None:
         """A line of text."""

@@ -25,6 +25,7 @@ FREE = (
     *("train.keep_best", "data.decode_cpus", "data.decode_deadline_s", "data.max_bad_fraction"),
     *("data.frames_dir", "data.cache", "data.cache_embeds", "data.root", "data.annotations"),
     *("tracking.log_checkpoints", "output_dir", "eval.num_figures", "train.eval_workers"),
+    "train.gpus_per_worker",
 )
 """Fields that may change when a run goes on: none of them changes what it learns."""
 

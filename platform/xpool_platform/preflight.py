@@ -119,7 +119,7 @@ def check_cluster(config: ExperimentConfig) -> None:
             f"{train.cpus_per_worker:g} and data.decode_cpus {decode:g} for loading need "
             f"{needed:g} CPUs, and the cluster has {cpus:g}; {way_out} or add nodes"
         )
-    if train.use_gpu and train.num_workers > gpus:
+    if train.use_gpu and train.num_workers * train.gpus_per_worker > gpus:
         raise UserError(
             f"train.num_workers {train.num_workers} with train.use_gpu need as many GPUs, and the "
             f"cluster has {gpus:g}; set --train.num-workers {max(1, int(gpus))} or add nodes"

@@ -19,7 +19,11 @@ class TrainConfig:
     """CPUs that a worker reserves; it computes with max(1, this) threads."""
 
     use_gpu: bool = False
-    """One GPU for each worker, with bfloat16 autocast in the towers."""
+    """A GPU for each worker, with bfloat16 autocast in the towers."""
+
+    gpus_per_worker: float = 1.0
+    """With use_gpu: the share of a GPU that a worker reserves; below 1 for trainings that share it,
+    each with one worker. Its memory is not divided."""
 
     compile: bool = False
     """Whether torch.compile compiles the towers: minutes at the start, faster steps on GPUs."""
@@ -106,6 +110,16 @@ class TrainConfig:
                 at_least("train", self, 1, name)
         if not self.cpus_per_worker > 0:
             raise ValueError(f"train.cpus_per_worker must be above 0, not {self.cpus_per_worker}")
+        if not (0 < self.gpus_per_worker <= 1):
+            raise ValueError(
+                f"train.gpus_per_worker must be above 0 and at most 1, not {self.gpus_per_worker}"
+            )
+        if self.use_gpu and self.gpus_per_worker < 1 and self.num_workers > 1:
+            raise ValueError(
+                f"train.gpus_per_worker {self.gpus_per_worker:g} could put the "
+                f"{self.num_workers} workers of train.num_workers on one GPU, where NCCL refuses "
+                "to connect them; set --train.num-workers 1 or --train.gpus-per-worker 1"
+            )
         if self.num_workers > self.batch_size:
             raise ValueError(
                 f"train.num_workers {self.num_workers} leaves workers without a pair of a batch of "

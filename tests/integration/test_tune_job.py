@@ -8,7 +8,10 @@ from conftest import SMALL_SHAPES, finish, processes_of, start_job
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from xpool_platform.tune.ranking import Ranking
 from xpool_platform.tune.trial_record import TrialRecord, TrialRecords
+
+RANKING = Ranking(["val/t2v/R1"], "val/t2v/R1", 1)
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -60,7 +63,7 @@ def test_a_sweep_from_its_space_to_its_winner(tmp_path):
         assert "val/t2v/R1" in run.data.metrics
         assert not any(key.startswith("test/") for key in run.data.metrics)
     result = json.loads((tmp_path / "sweeps" / "sweep" / "sweep_result.json").read_text())
-    winner = max(trials, key=lambda trial: (trial.best("val/t2v/R1"), -trial.index))
+    winner = RANKING.ranked(trials)[0]
     assert result["best"][0]["name"] == winner.name
     assert parent.data.tags["best.trial"] == winner.name
     assert "best/test/t2v/R1" in parent.data.metrics

@@ -4,6 +4,7 @@ import pytest
 
 from xpool_platform.config_io import flatten
 from xpool_platform.experiments import EXPERIMENTS, experiment, shapes
+from xpool_platform.sweeps import sweep_of
 from xpool_platform.tune.distributions import (
     Choice,
     Grid,
@@ -13,7 +14,6 @@ from xpool_platform.tune.distributions import (
     parse_distribution,
 )
 from xpool_platform.tune.space import (
-    default_space,
     parse_space,
     read_space,
     with_values,
@@ -95,11 +95,15 @@ def test_nothing_to_vary():
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_the_default_space_of_every_experiment_is_its_card(name, tmp_path):
-    space = default_space(experiment(name))
+def test_the_sweep_of_every_experiment_chooses_on_held_out_videos(name, tmp_path):
+    config, texts = sweep_of(name)
+    space = parse_space(texts, config)
+    assert {"loss.temperature", "data.num_frames"} < set(space)
     assert len(space) == 3
+    assert config.train.select_on in ("val", "train")
+    assert experiment(name).data.source == config.data.source
     write_space(space, tmp_path / "space.yaml")
-    assert parse_space(read_space(tmp_path / "space.yaml"), experiment(name)) == space
+    assert parse_space(read_space(tmp_path / "space.yaml"), config) == space
 
 
 def test_other_values_leave_the_rest_as_it_is():

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from xpool_platform.data.decode_guard import process_guard
@@ -61,6 +62,14 @@ class DecodedManifest:
 
     num_decoded: int
     """Videos decoded now; the others were in the store."""
+
+    def of_split(self, split: str) -> "DecodedManifest":
+        """That of one split."""
+        return DecodedManifest(
+            videos=self.videos.filter(pc.equal(self.videos["split"], split)),
+            bad=[video for video in self.bad if video.split == split],
+            num_decoded=self.num_decoded,
+        )
 
 
 def decode_manifest(

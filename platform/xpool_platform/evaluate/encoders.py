@@ -40,6 +40,7 @@ class _Encoder:
         self._device = torch.device("cuda" if config.train.use_gpu else "cpu")
         self._tokenizer = build_tokenizer(config.model)
         self._num_frames = config.data.num_frames
+        self._num_resamples = config.eval.num_resamples
         self._model: XPool | None = None
         self._model_id = ""
         self._loading = threading.Lock()
@@ -71,7 +72,7 @@ class _Encoder:
             text_embeds=embeds.text_embeds.to(self._device),
             frame_embeds=embeds.frame_embeds.to(self._device),
         )
-        return split_metrics(model.pooling, there)
+        return split_metrics(model.pooling, there, num_resamples=self._num_resamples)
 
     @torch.no_grad()
     def cache(self, shared: list[ray.ObjectRef], share: pa.Table) -> int:
@@ -91,7 +92,7 @@ class Encoders:
         train = config.train
         worker = ray.remote(_Encoder).options(
             num_cpus=train.cpus_per_worker,
-            num_gpus=1 if train.use_gpu else 0,
+            num_gpus=train.gpus_per_worker if train.use_gpu else 0,
             max_restarts=MAX_RESTARTS,
             max_task_retries=MAX_RESTARTS,
             max_concurrency=2,

@@ -13,6 +13,7 @@ from xpool.bootstrap import PairedDifference, paired_bootstrap
 from xpool.model import XPool
 from xpool_platform.config import EvaluationConfig
 from xpool_platform.console import Console, Stage
+from xpool_platform.data.decode import DecodedManifest
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
@@ -43,17 +44,21 @@ def evaluate(
     prefix: str,
     selected_on: str,
     console: Console,
+    decoded: DecodedManifest | None = None,
 ) -> Evaluation:
     """Encode the split, score it, write the results into run_dir and record them.
 
     `prefix` stands before the names of the metrics; selected_on is the split on which the
-    checkpoint was chosen, empty where that is not known. Raises UserError as `load_model`,
-    `decode_videos` and `read_ranks` do.
+    checkpoint was chosen, empty where that is not known; `decoded`: the videos, where they are
+    decoded already. Raises UserError as `load_model`, `decode_videos` and `read_ranks` do.
     """
     model = load_model(config)
     split = config.eval.split
     wanted = manifest.filter(pc.equal(manifest["split"], split))
-    decoded = decode_videos(wanted, config, run_dir=run_dir, tracker=tracker, console=console)
+    if decoded is None:
+        decoded = decode_videos(wanted, config, run_dir=run_dir, tracker=tracker, console=console)
+    else:
+        decoded = decoded.of_split(split)
     videos = decoded.videos
     other = None
     if config.against:

@@ -34,10 +34,15 @@ class Measured:
     """A row for each query, as `result_files.RANKS_SCHEMA`."""
 
 
-def split_metrics(pooling: Pooling, embeds: SplitEmbeds) -> dict[str, float]:
-    """The metrics alone, for selection during training."""
+def split_metrics(pooling: Pooling, embeds: SplitEmbeds, *, num_resamples: int) -> dict[str, float]:
+    """The metrics with the ends of their intervals, as `KEY`, `KEY_low` and `KEY_high`, for
+    selection during training."""
     scores = score_matrix(pooling, embeds.text_embeds, embeds.frame_embeds).cpu().numpy()
-    return metrics_of_ranks(retrieval_ranks(scores, embeds.video_of_text))
+    ranks = retrieval_ranks(scores, embeds.video_of_text)
+    metrics = metrics_of_ranks(ranks)
+    for key, (low, high) in bootstrap_intervals(ranks, num_resamples=num_resamples).items():
+        metrics |= {f"{key}_low": low, f"{key}_high": high}
+    return metrics
 
 
 def measure_split(

@@ -25,22 +25,20 @@ class ScoredTrial(Protocol):
     def evaluations(self) -> Sequence[Any]:
         """With `seconds` and `metrics`."""
 
-    def best(self, metric: str) -> float | None:
-        """The best value of a metric."""
-
 
 def sweep_figures(
-    trials: Sequence[ScoredTrial],
+    scored: Sequence[tuple[ScoredTrial, float]],
     fields: Sequence[str],
     metric: str,
     importances: Mapping[str, float],
+    *,
+    less_is_better: bool = False,
 ) -> dict[str, Figure]:
     """By name: the metric against each field, parallel coordinates, importances, best so far."""
-    scored = [(trial, score) for trial in trials if (score := trial.best(metric)) is not None]
     figures = {
         "metric_by_field": _by_field(scored, fields, metric),
         "parallel_coordinates": _parallel(scored, fields, metric),
-        "best_so_far": _best_so_far(scored, metric),
+        "best_so_far": _best_so_far(scored, metric, less_is_better=less_is_better),
     }
     if importances:
         figures["importances"] = _importances(importances, metric)
@@ -94,7 +92,9 @@ def _parallel(
     return figure
 
 
-def _best_so_far(scored: Sequence[tuple[ScoredTrial, float]], metric: str) -> Figure:
+def _best_so_far(
+    scored: Sequence[tuple[ScoredTrial, float]], metric: str, *, less_is_better: bool
+) -> Figure:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     seen = sorted(
@@ -104,9 +104,8 @@ def _best_so_far(scored: Sequence[tuple[ScoredTrial, float]], metric: str) -> Fi
     )
     minutes, scores = zip(*seen, strict=True)
     axes.scatter(minutes, scores, color="0.7", s=12, label="evaluations")
-    axes.step(
-        minutes, np.maximum.accumulate(scores), where="post", color=LINE_COLOUR, label="best so far"
-    )
+    best = (np.minimum if less_is_better else np.maximum).accumulate(scores)
+    axes.step(minutes, best, where="post", color=LINE_COLOUR, label="best so far")
     axes.set(xlabel="minutes since the sweep began", ylabel=metric)
     axes.legend(frameon=False)
     return figure

@@ -29,25 +29,33 @@ def leaving_nodes() -> dict[str, str]:
 
 
 def room_for_trainings(config: ExperimentConfig) -> int:
-    """Trainings of train.num_workers that run at once, each with its own loading; 1 at least."""
-    have, train = ray.cluster_resources(), config.train
+    """Trainings of train.num_workers that fit at once, each with its own loading; 1 at least."""
+    train = config.train
+    nodes = _nodes()
+    workers = sum(_fitting_on(node, config) for node in nodes)
     each = train.num_workers * train.cpus_per_worker + config.data.decode_cpus
-    room = int(have.get("CPU", 0.0) / each)
-    if train.use_gpu:
-        room = min(room, int(have.get("GPU", 0.0)) // train.num_workers)
-    return max(1, room)
+    cpus = sum(node.get("CPU", 0.0) for node in nodes)
+    return max(1, min(workers // train.num_workers, int(cpus / each)))
 
 
 def _room(config: ExperimentConfig) -> int:
-    train = config.train
-    leaving = leaving_nodes()
-    living = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
-    nodes = [node["Resources"] for node in living]
-    room = sum(_fitting_on(node, train.cpus_per_worker, train.use_gpu) for node in nodes)
+    train, nodes = config.train, _nodes()
+    room = sum(_fitting_on(node, config) for node in nodes)
     cpus = sum(node.get("CPU", 0.0) for node in nodes) - config.data.decode_cpus
     return max(0, min(room, int(cpus / train.cpus_per_worker)))
 
 
-def _fitting_on(node: dict[str, float], cpus_per_worker: float, use_gpu: bool) -> int:
-    fitting = int(node.get("CPU", 0.0) / cpus_per_worker)
-    return min(fitting, int(node.get("GPU", 0.0))) if use_gpu else fitting
+def _nodes() -> list[dict[str, float]]:
+    """What the living nodes have; those that are to be taken away do not count."""
+    leaving = leaving_nodes()
+    living = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    return [node["Resources"] for node in living]
+
+
+def _fitting_on(node: dict[str, float], config: ExperimentConfig) -> int:
+    train = config.train
+    fitting = int(node.get("CPU", 0.0) / train.cpus_per_worker)
+    if not train.use_gpu:
+        return fitting
+    on_each_gpu = int(1 / train.gpus_per_worker)
+    return min(fitting, int(node.get("GPU", 0.0)) * on_each_gpu)

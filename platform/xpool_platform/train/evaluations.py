@@ -14,7 +14,7 @@ from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.measure import split_metrics
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.collectives import from_rank_zero
-from xpool_platform.train.job import TrainingJob
+from xpool_platform.train.job import TrainingJob, evaluation_steps
 from xpool_platform.train.sign_of_life import SignOfLife
 from xpool_platform.train.training_state import Learner, random_states
 
@@ -44,8 +44,7 @@ class Evaluations:
         self._job, self._learner, self._device, self._encode = job, learner, device, encode
         self._life, self._tracker, self._keeper = life, tracker, keeper
         self._split = job.config.train.select_on
-        evals = min(job.num_evals, job.num_steps)
-        self._after = {round(job.num_steps * (i + 1) / evals) for i in range(evals)}
+        self._after = set(evaluation_steps(job.num_steps, job.num_evals))
         before = read_state(job.resume_from) if job.resume_from else CheckpointState(step=0)
         self._recalls = list(before.recalls)
         self._missing = before.evaluation_due
@@ -113,7 +112,10 @@ class Evaluations:
         metrics = None
         if self._tracker is not None:
             with self._as_user_error(step):
-                metrics = split_metrics(self._learner.model.pooling, embeds)
+                resamples = self._job.config.eval.num_resamples
+                metrics = split_metrics(
+                    self._learner.model.pooling, embeds, num_resamples=resamples
+                )
         self._judge(step, metrics)
         self._write(self._state(step, score=self._score(len(self._recalls))))
 

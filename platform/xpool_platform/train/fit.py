@@ -37,8 +37,8 @@ def train_to_the_end(
     feed: Feed,
     console: Console,
     follower: Follower | None = None,
-) -> dict[str, Any]:
-    """Train, going on after losses; gives rank 0's report as a dictionary.
+) -> dict[str, Any] | None:
+    """Train, going on after losses; gives rank 0's report as a dictionary, None at until_step.
 
     After a loss the follower may hear of an evaluation a second time.
     Raises the last error after train.max_failures failures without a checkpoint between them.
@@ -47,7 +47,7 @@ def train_to_the_end(
     for left in Path(job.run_dir).glob(f"{RAY_FILES}*"):  # by a job that was killed
         shutil.rmtree(left, ignore_errors=True)
     job, feed = _from_last_checkpoint(job, feed, console)
-    while True:
+    while job.until_step is None or job.first_step < job.until_step:
         workers, before = _await_workers(job, console), job.first_step
         again = replace(job, goes_on=True)
         job = _with_evaluation(job, workers, console)
@@ -71,6 +71,7 @@ def train_to_the_end(
                 report: dict[str, Any] = done["report"]
                 return report
             job, feed = _from_last_checkpoint(again, feed, console)
+    return None
 
 
 def _from_last_checkpoint(
@@ -202,7 +203,9 @@ class _Attempt:
 
     def _trainer(self) -> TorchTrainer:
         job, train = self._job, self._job.config.train
-        resources = {"CPU": train.cpus_per_worker} | ({"GPU": 1} if train.use_gpu else {})
+        resources = {"CPU": train.cpus_per_worker}
+        if train.use_gpu:
+            resources["GPU"] = train.gpus_per_worker
         left = job.first_step < job.num_steps
         batches = {}
         if left:

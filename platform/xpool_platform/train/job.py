@@ -32,6 +32,9 @@ class TrainingJob:
 
     num_steps: int
     num_evals: int
+    until_step: int | None
+    """Evaluated step after which the training stands still; None: it goes to the end."""
+
     num_missing: int
     """Videos of the reported split that could not be decoded."""
 
@@ -62,6 +65,12 @@ class TrainingJob:
     def videos_of(self, split: str) -> pa.Table:
         """The videos of a split."""
         return self.videos.filter(pc.equal(self.videos["split"], split))
+
+
+def evaluation_steps(num_steps: int, num_evals: int) -> list[int]:
+    """Steps at even distances, the last at the end."""
+    evals = min(num_evals, num_steps)
+    return [round(num_steps * (i + 1) / evals) for i in range(evals)]
 
 
 def run_job(arguments: dict[str, TrainingJob]) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ from xpool_platform.run_record import new_run_dir, open_store, record_start, run
 from xpool_platform.runtime import ray_session
 from xpool_platform.storage_check import check_storage
 from xpool_platform.tracking.tracker import Tracker
-from xpool_platform.train.job import TrainingJob
+from xpool_platform.train.job import TrainingJob, evaluation_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +106,7 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
                 goes_on=bool(resume),
                 console=console,
             )
+            assert report is not None
     return TrainingResult(
         report=report,
         run_name=run_dir.name,
@@ -134,11 +135,13 @@ def train_decoded(
     goes_on: bool,
     console: Console,
     follower: Follower | None = None,
-) -> RetrievalReport:
+    until_step: int | None = None,
+) -> RetrievalReport | None:
     """Train on videos that are decoded, within Ray's session and the run's lease; the report.
 
-    Of the reported split num_missing videos could not be decoded. The follower is
-    called in this thread.
+    Of the reported split num_missing videos could not be decoded. The follower is called in this
+    thread. After until_step, one with an evaluation, the training stands still and there is no
+    report: called again with `goes_on` it goes on.
     """
     videos, towers = decoded.videos, ""
     if _embeds_are_cached(config):
@@ -148,19 +151,13 @@ def train_decoded(
         needed = pc.is_in(videos["split"], pa.array(wanted))
         videos, towers = embed_once(videos.filter(needed), config, console)
     train_videos = videos.filter(pc.equal(videos["split"], "train"))
-    batch_size = min(config.train.batch_size, len(train_videos))
+    plan, batch_size = _planned(config, videos), planned_batch_size(config, videos)
     if batch_size < config.train.batch_size:
         console.line(
             f"train.batch_size {config.train.batch_size} shrinks to {batch_size}: there are "
             f"{len(train_videos)} training videos, and a batch holds no video twice"
         )
-    plan = BatchPlan(
-        pc.list_value_length(train_videos["captions"]).to_pylist(), batch_size, config.train.seed
-    )
-    num_steps = config.train.num_steps or config.train.num_epochs * plan.batches_per_epoch
-    num_evals = config.train.evals_per_run
-    if config.train.evals_per_epoch is not None:
-        num_evals = round(config.train.evals_per_epoch * num_steps / plan.batches_per_epoch) or 1
+    num_steps, num_evals = _num_steps(config, plan), _num_evals(config, plan)
     tracker.log_params(
         {
             "data.num_videos_train": len(train_videos),
@@ -191,6 +188,7 @@ def train_decoded(
         towers=towers,
         num_steps=num_steps,
         num_evals=num_evals,
+        until_step=until_step,
         num_missing=num_missing,
         run_dir=str(run_dir),
         checkpoints=checkpoints_of(config, run_dir),
@@ -202,7 +200,37 @@ def train_decoded(
     # torch: imported beside Ray's start
     from xpool_platform.train.fit import train_to_the_end  # noqa: PLC0415
 
-    return RetrievalReport(**train_to_the_end(job, feed, console, follower))
+    report = train_to_the_end(job, feed, console, follower)
+    return None if report is None else RetrievalReport(**report)
+
+
+def planned_batch_size(config: ExperimentConfig, videos: pa.Table) -> int:
+    """Pairs of a batch: train.batch_size, or fewer where there are fewer training videos."""
+    num_videos = pc.sum(pc.equal(videos["split"], "train")).as_py()
+    return min(config.train.batch_size, num_videos)
+
+
+def evaluated_steps(config: ExperimentConfig, videos: pa.Table) -> list[int]:
+    """After which steps a training on these videos evaluates; the last is its end."""
+    plan = _planned(config, videos)
+    return evaluation_steps(_num_steps(config, plan), _num_evals(config, plan))
+
+
+def _planned(config: ExperimentConfig, videos: pa.Table) -> BatchPlan:
+    train = videos.filter(pc.equal(videos["split"], "train"))
+    captions = pc.list_value_length(train["captions"]).to_pylist()
+    return BatchPlan(captions, planned_batch_size(config, videos), config.train.seed)
+
+
+def _num_steps(config: ExperimentConfig, plan: BatchPlan) -> int:
+    return config.train.num_steps or config.train.num_epochs * plan.batches_per_epoch
+
+
+def _num_evals(config: ExperimentConfig, plan: BatchPlan) -> int:
+    if config.train.evals_per_epoch is None:
+        return config.train.evals_per_run
+    epochs = _num_steps(config, plan) / plan.batches_per_epoch
+    return round(config.train.evals_per_epoch * epochs) or 1
 
 
 def _places(config: ExperimentConfig, run_dir: Path) -> dict[str, str]:

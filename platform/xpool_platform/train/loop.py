@@ -44,12 +44,12 @@ STEPS_PER_FLUSH = 10
 def train_worker(job: TrainingJob, rows: Iterator[pa.Table]) -> dict[str, Any] | None:
     """Train, keep the best and the last checkpoints, report on the best.
 
-    Rank 0 gives the report or, if the workers were stopped before the end, the step they reached.
+    Rank 0 gives the report or, if the workers stopped before the end, the step they reached.
     """
     context = ray.train.get_context()
     worker = _Worker(job, context.get_world_rank(), context.get_world_size())
     step = worker.train(rows)
-    if worker.stopped:
+    if worker.stopped or worker.paused:
         return {"stopped_after": step}
     report = worker.report(step)
     return {"report": asdict(report), "ended_after": step} if report is not None else None
@@ -58,7 +58,8 @@ def train_worker(job: TrainingJob, rows: Iterator[pa.Table]) -> dict[str, Any] |
 class _Worker:
     """The state of one worker. Rank 0 logs and writes; the others only compute.
 
-    Attributes: `stopped`, whether the driver wanted the workers to stop before the end.
+    Attributes: `stopped`, whether the driver wanted the workers to stop before the end, and
+    `paused`, whether they came to job.until_step.
     """
 
     def __init__(self, job: TrainingJob, rank: int, world_size: int) -> None:
@@ -82,7 +83,7 @@ class _Worker:
         self.keeper: CheckpointKeeper | None = None
         self.tracker: Tracker | None = None
         self.num_skipped = 0
-        self.stopped = False
+        self.stopped = self.paused = False
         self.utilisation: Utilisation | None = None
         if rank == 0:
             # seconds of imports that the other workers are spared
@@ -146,6 +147,9 @@ class _Worker:
                     evaluations.keep(step, stops=self.stopped)
                 log.restart()
             if self.stopped or (saves and evaluations.over):
+                break
+            if step == job.until_step:
+                self.paused = True
                 break
         if not self.stopped:
             evaluations.finish()

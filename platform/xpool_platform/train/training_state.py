@@ -51,6 +51,7 @@ class Learner:
     def put_back(self, content: pa.Buffer, rank: int, seed: int) -> None:
         """Put back what `taken` took; a worker that was not there then begins with the seed.
 
+        The learning rates are those of this training, as far on in their schedule as the other was.
         Raises UserError if it was taken of a model with other parameters that learn.
         """
         raw = content.to_pybytes()
@@ -70,11 +71,22 @@ class Learner:
             for group, own in zip(said["groups"], here, strict=True)
         ]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        rates = [float(rate) for rate in self.schedule.base_lrs]
         self.schedule.load_state_dict({**self.schedule.state_dict(), **said["schedule"]})
+        self._learn_at(rates)
         if f"{RANDOM}/{rank}" in tensors:
             _set_random_state(tensors[f"{RANDOM}/{rank}"])
         else:
             torch.manual_seed(seed)
+
+    def _learn_at(self, rates: list[float]) -> None:
+        schedule = self.schedule
+        schedule.base_lrs = list(rates)
+        for group, rate, factor in zip(
+            self.optimizer.param_groups, rates, schedule.lr_lambdas, strict=True
+        ):
+            group["initial_lr"] = rate
+            group["lr"] = rate * factor(schedule.last_epoch)
 
     def _names(self) -> list[list[str]]:
         name_of: dict[Any, str] = {p: name for name, p in self.model.named_parameters()}

@@ -1,11 +1,18 @@
 """What Ray Tune tells of the trials while they run: to the console, and into their records."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 from ray.tune import Callback, Stopper
 
 from xpool_platform.console import Stage
+from xpool_platform.tune.lost_places import LostPlaces
+from xpool_platform.tune.ranking import Ranking
+from xpool_platform.tune.trial import INDEX, UNTIL
 from xpool_platform.tune.trial_record import TrialRecord, TrialRecords
 
 ENDED = "FINISHED", "STOPPED", "FAILED"
@@ -13,18 +20,20 @@ ENDED = "FINISHED", "STOPPED", "FAILED"
 
 class ConsoleOfTrials(Callback, Stopper):
     """Shows how many trials have ended, marks those that the scheduler ended, and ends the sweep
-    when too many have failed."""
+    when too many have failed or the user wants it."""
 
     def __init__(
         self,
         records: TrialRecords,
-        metric: str,
+        ranking: Ranking,
         num_trials: int,
         max_failed: int,
         stage: Stage,
     ) -> None:
-        self._records, self._metric, self._num_trials = records, metric, num_trials
+        self._records, self._ranking, self._num_trials = records, ranking, num_trials
         self._max_failed, self._stage = max_failed, stage
+        self._lost = LostPlaces()
+        self._interrupted = False
         self._show()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -35,21 +44,54 @@ class ConsoleOfTrials(Callback, Stopper):
         """No trial is ended for what it alone reached."""
         return False
 
+    @contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM let the trials write a checkpoint; a second one does not wait.
+
+        Raises KeyboardInterrupt at the end if there was one.
+        """
+        numbers = signal.SIGINT, signal.SIGTERM
+        handlers = {number: signal.getsignal(number) for number in numbers}
+
+        def note(_number: int, _frame: FrameType | None) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        for number, handler in handlers.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if self._interrupted:
+            raise KeyboardInterrupt
+
     def stop_all(self) -> bool:
-        """Whether more trials have failed than may."""
+        """Whether more trials have failed than may, or the user wants an end."""
         failed = [record for record in self._records.all() if record.status == "FAILED"]
-        return len(failed) > self._max_failed
+        return self._interrupted or len(failed) > self._max_failed
+
+    def on_step_begin(self, **_: Any) -> None:
+        self._lost.look()
 
     def on_trial_result(self, **_: Any) -> None:
         self._show()
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         record = self._record_of(trial)
-        if record is not None and record.status == "RUNNING":
+        to_the_end = UNTIL not in trial.config and not self.stop_all()
+        if record is not None and record.status == "RUNNING" and to_the_end:
             self._records.write(replace(record, status="STOPPED"))
         self._show()
 
+    def on_trial_recover(self, **_: Any) -> None:
+        self._lost.expect()
+
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
+        self._lost.expect()
         record = self._record_of(trial)
         if record is not None and record.status == "RUNNING":
             reason = "its process died without a word; the node may be short of memory"
@@ -57,15 +99,14 @@ class ConsoleOfTrials(Callback, Stopper):
         self._show()
 
     def _record_of(self, trial: Any) -> TrialRecord | None:
-        return self._records.read(int(trial.trial_id.rsplit("_", 1)[1]))
+        return self._records.read(int(trial.config[INDEX]))
 
     def _show(self) -> None:
         records = self._records.all()
         done = sum(record.status in ENDED for record in records)
-        bests = {record.name: record.best(self._metric) for record in records}
-        known = {name: best for name, best in bests.items() if best is not None}
+        best = self._ranking.ranked(records)
         text = ""
-        if known:
-            name = max(known, key=lambda each: known[each])
-            text = f"best {self._metric} {known[name]:.1f} ({name})"
+        if best:
+            value = self._ranking.value(best[0])
+            text = f"best {self._ranking.metric} {value:.1f} ({best[0].name})"
         self._stage(done, self._num_trials, text)

@@ -1,5 +1,6 @@
 """The end of a sweep: every trial's run ended, the best ones told, the winner tested once."""
 
+import csv
 import json
 import shlex
 from collections.abc import Sequence
@@ -10,17 +11,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from xpool_platform.checkpoint_files import find_checkpoint
-from xpool_platform.config import EvaluationConfig
-from xpool_platform.config_io import as_kind
+from xpool_platform.config import EvaluationConfig, ExperimentConfig
+from xpool_platform.config_io import as_kind, flatten
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.evaluation import evaluate
 from xpool_platform.report import RetrievalReport
-from xpool_platform.sweep_config import SweepConfig
+from xpool_platform.sweep_config import SweepConfig, is_rank
 from xpool_platform.tracking.sweep_figures import sweep_figures
 from xpool_platform.tracking.tracker import Tracker
-from xpool_platform.train_config import Split
 from xpool_platform.tune.importance import importances
+from xpool_platform.tune.ranking import Ranking
 from xpool_platform.tune.space import Space, with_values
 from xpool_platform.tune.sweep_files import RESULT
 from xpool_platform.tune.trial import Sweep
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 NUM_BEST = 5
 TABLE = "trials.csv"
 BEST = "checkpoints/best"
+NOT_RETRAINED = (
+    *("train.num_steps", "train.num_epochs", "train.select_on", "train.select_mean_of"),
+    *("train.evals_per_run", "train.evals_per_epoch", "run_name"),
+)
+"""Fields that a sweep may have shortened, and that its winner gets from the experiment."""
 
 
 def end_sweep(
@@ -44,34 +50,30 @@ def end_sweep(
     tracker: Tracker,
     console: Console,
 ) -> tuple[list[TrialRecord], RetrievalReport]:
-    """The best trials, with intervals, and the winner's report on the split that is reported.
+    """The best trials, and the winner's report on the split that is reported.
 
     Raises UserError if no trial was evaluated.
     """
-    records = TrialRecords(Path(sweep.records))
-    for record in records.all():
-        _end_run(record, store)
-    best = ranked(records.all(), sweep.metric)[:NUM_BEST]
+    ranking = Ranking.of(config)
+    records = TrialRecords(Path(sweep.records)).all()
+    for record in records:
+        _end_run(record, ranking, store)
+    best = ranking.ranked(records)[:NUM_BEST]
     if not best:
         raise UserError("no trial was evaluated; look at the reasons of those that failed")
-    best = [
-        _with_intervals(
-            each, sweep=sweep, manifest=manifest, records=records, store=store, console=console
-        )
-        for each in best
-    ]
-    winner = best[0]
     folder = Path(sweep.records).parent
     evaluated = evaluate(
-        _evaluation(sweep, winner, config.eval.split),
+        _tested(sweep, best[0], config),
         manifest,
         run_dir=folder,
         tracker=tracker,
         prefix="best/",
         selected_on=config.train.select_on,
         console=console,
+        decoded=sweep.decoded,
     )
-    _record(records.all(), winner, sweep=sweep, space=space, folder=folder, tracker=tracker)
+    _record_trials(records, ranking, space=space, folder=folder, tracker=tracker)
+    _record_winner(best[0], ranking, config=config, tracker=tracker)
     if config.register:
         store.register(config.register, tracker.run_id, BEST)
     result = {"best": [asdict(each) for each in best], "report": asdict(evaluated.report)}
@@ -80,114 +82,111 @@ def end_sweep(
     return best, evaluated.report
 
 
-def ranked(records: Sequence[TrialRecord], metric: str) -> list[TrialRecord]:
-    """Trials that did not fail, the best first; of equal ones the first."""
-    scores = {
-        record.index: score
-        for record in records
-        if record.status != "FAILED" and (score := record.best(metric)) is not None
-    }
-    known = [record for record in records if record.index in scores]
-    return sorted(known, key=lambda record: (-scores[record.index], record.index))
-
-
-def rows_of(best: Sequence[TrialRecord], fields: Sequence[str], metric: str) -> list[list[str]]:
-    """The best trials for a table: name, values, metric with its interval, how it ended."""
+def rows_of(
+    best: Sequence[TrialRecord], fields: Sequence[str], ranking: Ranking
+) -> list[list[str]]:
+    """The best trials for a table: name, values, metrics with intervals, how each ended."""
+    front = {record.name for record in ranking.front(best)} if len(ranking.metrics) > 1 else set()
     rows = []
     for trial in best:
-        low, high = trial.intervals[metric.split("/", 1)[1]]
+        chosen = ranking.chosen(trial)
+        assert chosen is not None
         values = [trial.values[field] for field in fields]
         cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in values]
-        early = f"early, after step {trial.evaluations[-1].step}"
-        ended = "" if trial.status == "FINISHED" else early
-        score = f"{trial.best(metric):.1f}\n{low:.1f}–{high:.1f}"
-        rows.append([trial.name, *cells, score, ended])
+        scores = [
+            f"{chosen.metrics[name]:.1f}\n"
+            f"{chosen.metrics[f'{name}_low']:.1f}–{chosen.metrics[f'{name}_high']:.1f}"
+            for name in ranking.metrics
+        ]
+        ended = "" if trial.status == "FINISHED" else f"early, step {trial.evaluations[-1].step}"
+        marks = "not bettered" if trial.name in front else ""
+        name = trial.name.rsplit("-", 1)[-1]
+        rows.append([name, *cells, *scores, "\n".join(filter(None, (ended, marks)))])
     return rows
 
 
-def retraining_command(sweep: Sweep, winner: TrialRecord) -> str:
-    """The command that trains with the winner's values, and reports on the experiment's split."""
+def retraining_command(config: SweepConfig, experiment: ExperimentConfig, best: TrialRecord) -> str:
+    """The command that trains with the winner's values on the experiment's whole schedule.
+
+    `experiment`: as it is without any option.
+    """
+    own = flatten(experiment)
+    given = {
+        name: value
+        for name, value in flatten(as_kind(config, ExperimentConfig)).items()
+        if value != own.get(name) and name not in NOT_RETRAINED
+    }
     options = [
         f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
-        for name, value in winner.values.items()
+        for name, value in (given | best.values).items()
     ]
-    return " ".join(["python jobs/train.py", sweep.config.name, *options])
+    return " ".join(["python jobs/train.py", config.name, *options])
 
 
-def _end_run(record: TrialRecord, store: "MlflowStore") -> None:
+def _end_run(record: TrialRecord, ranking: Ranking, store: "MlflowStore") -> None:
     """A trial's run in MLflow as its record says it ended, however its process did."""
     if not record.run_id:
         return
     tracker = store.open_run(record.run_id)
+    tags = {"trial.ended": record.status.lower()}
     if record.status == "STOPPED":
         last = record.evaluations[-1].step if record.evaluations else 0
-        tracker.set_tags({"stopped_early": f"by the scheduler after step {last}"})
+        tags["stopped_early"] = f"by the scheduler after step {last}"
+    tracker.set_tags(tags)
+    value = ranking.value(record)
+    if value is not None:  # one figure for each trial, for MLflow's compare view
+        tracker.log_metrics({0: {"trial/best": value}})
     tracker.finish("FAILED" if record.status == "FAILED" else "FINISHED")
 
 
-def _with_intervals(
-    record: TrialRecord,
-    *,
-    sweep: Sweep,
-    manifest: pa.Table,
-    records: TrialRecords,
-    store: "MlflowStore",
-    console: Console,
-) -> TrialRecord:
-    """A trial that was ended early has not measured them."""
-    if record.intervals:
-        return record
-    evaluated = evaluate(
-        _evaluation(sweep, record, sweep.config.eval.split),
-        manifest,
-        run_dir=Path(sweep.runs, record.name),
-        tracker=store.open_run(record.run_id),
-        prefix="best/",
-        selected_on=sweep.config.train.select_on,
-        console=console,
-    )
-    known = replace(record, intervals=dict(evaluated.report.intervals))
-    records.write(known)
-    return known
-
-
-def _evaluation(sweep: Sweep, record: TrialRecord, split: Split) -> EvaluationConfig:
-    config = with_values(sweep.config, record.values)
-    checkpoint = find_checkpoint(record.name, Path(config.output_dir))
+def _tested(sweep: Sweep, record: TrialRecord, config: SweepConfig) -> EvaluationConfig:
+    of_trial = with_values(sweep.config, record.values)
+    checkpoint = find_checkpoint(record.name, Path(of_trial.output_dir))
     return as_kind(
-        replace(config, eval=replace(config.eval, split=split)),
-        EvaluationConfig,
-        checkpoint=str(checkpoint),
+        replace(of_trial, eval=config.eval), EvaluationConfig, checkpoint=str(checkpoint)
     )
 
 
-def _record(
+def _record_trials(
     records: Sequence[TrialRecord],
-    winner: TrialRecord,
+    ranking: Ranking,
     *,
-    sweep: Sweep,
     space: Space,
     folder: Path,
     tracker: Tracker,
 ) -> None:
-    """The trials as a table and as figures, and the winner, with the sweep's run."""
-    columns = [*space, sweep.metric]
-    lines = [",".join(["trial", "status", "step", *columns])]
-    for record in records:
-        values = [str(record.values.get(name, "")) for name in space]
-        score = record.best(sweep.metric)
-        step = str(record.evaluations[-1].step) if record.evaluations else ""
-        cells = [record.name, record.status, step, *values, "" if score is None else f"{score:.4f}"]
-        lines.append(",".join(cells))
-    (folder / TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """The trials as a table and as figures, with the sweep's run."""
+    with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        ends = [f"{name}{end}" for name in ranking.metrics for end in ("", "_low", "_high")]
+        writer.writerow(["trial", "status", "last_step", *space, *ends, "reason"])
+        for record in records:
+            chosen = ranking.chosen(record)
+            last = record.evaluations[-1].step if record.evaluations else ""
+            values = [record.values.get(name, "") for name in space]
+            shown = ["" if chosen is None else chosen.metrics[end] for end in ends]
+            writer.writerow([record.name, record.status, last, *values, *shown, record.reason])
     tracker.log_artifact(folder / TABLE)
-    mattered = importances(records, space, sweep.metric)
-    for name, figure in sweep_figures(records, list(space), sweep.metric, mattered).items():
+    known = ranking.ranked(records)
+    scored = [(record, score) for record in known if (score := ranking.value(record)) is not None]
+    worse = is_rank(ranking.metric)
+    mattered = importances([(each, -score if worse else score) for each, score in scored], space)
+    figures = sweep_figures(scored, list(space), ranking.metric, mattered, less_is_better=worse)
+    for name, figure in figures.items():
         tracker.log_figure(figure, f"{name}.png")
-    best = winner.best(sweep.metric)
-    assert best is not None
-    tracker.log_metrics({0: {f"best/{sweep.metric}": best}})
+
+
+def _record_winner(
+    winner: TrialRecord,
+    ranking: Ranking,
+    *,
+    config: SweepConfig,
+    tracker: Tracker,
+) -> None:
+    chosen = ranking.chosen(winner)
+    assert chosen is not None
+    tracker.log_metrics({0: {f"best/{name}": value for name, value in chosen.metrics.items()}})
     tracker.log_params({f"best.{name}": value for name, value in winner.values.items()})
-    tracker.set_tags({"best.trial": winner.name, "retrain": retraining_command(sweep, winner)})
-    checkpoint = find_checkpoint(winner.name, Path(sweep.config.output_dir))
+    tracker.set_tags({"best.trial": winner.name, "best.run_id": winner.run_id})
+    checkpoint = find_checkpoint(winner.name, Path(config.output_dir))
     tracker.log_artifact(checkpoint, BEST)

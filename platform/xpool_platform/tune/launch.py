@@ -2,18 +2,18 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from ray import tune
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console
-from xpool_platform.data.plan import BatchPlan
 from xpool_platform.errors import UserError
 from xpool_platform.interrupted_run import is_unused, recorded_run
 from xpool_platform.network_check import check_network
@@ -39,14 +39,18 @@ from xpool_platform.storage_check import check_storage
 from xpool_platform.sweep_config import SweepConfig
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.capacity import room_for_trainings
-from xpool_platform.train.launch import splits_of_training
-from xpool_platform.tune.console_of_trials import ConsoleOfTrials
-from xpool_platform.tune.ending import end_sweep, retraining_command
-from xpool_platform.tune.search import check_search, domains, schedule, search_algorithm
+from xpool_platform.train.launch import planned_batch_size, splits_of_training
+from xpool_platform.tune.ending import end_sweep
+from xpool_platform.tune.ranking import Ranking
+from xpool_platform.tune.search import check_search
 from xpool_platform.tune.space import Space
 from xpool_platform.tune.sweep_files import TRIALS, sweep_dir, write_sweep
-from xpool_platform.tune.trial import Sweep, trainable
+from xpool_platform.tune.trial import Sweep
 from xpool_platform.tune.trial_record import TrialRecord, TrialRecords
+from xpool_platform.tune.trials import Trials
+
+if TYPE_CHECKING:
+    from xpool_platform.tracking.mlflow_tracker import MlflowStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,14 +62,11 @@ class SweepResult:
     best: list[TrialRecord]
     """The best trials, five at most, the best first."""
 
-    metric: str
-    """What they are compared by."""
+    ranking: Ranking
+    """How they are compared."""
 
     report: RetrievalReport
     """The winner on the split of eval.split."""
-
-    retrain: str
-    """The command that trains it with the whole schedule."""
 
     tracking_uri: str
 
@@ -125,7 +126,8 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
                 tracker=tracker,
                 console=console,
             )
-            _run_trials(sweep, config, space, at_once, console)
+            with _trials_ended(sweep, store, console):
+                Trials(sweep, config, space, store=store, console=console).run(at_once)
             best, report = end_sweep(
                 sweep,
                 config=config,
@@ -139,9 +141,8 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
         name=name,
         folder=folder,
         best=best,
-        metric=sweep.metric,
+        ranking=Ranking.of(config),
         report=report,
-        retrain=retraining_command(sweep, best[0]),
         tracking_uri=tracker.uri,
     )
 
@@ -149,10 +150,15 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
 def _trials_at_once(config: SweepConfig, console: Console) -> int:
     room = room_for_trainings(config)
     at_once = min(room, config.max_concurrent or room)
+    train = config.train
+    gpus = f", {train.num_workers * train.gpus_per_worker:g} GPUs" if train.use_gpu else ""
     console.line(
-        f"{at_once} trials at once, each {config.train.num_workers} workers and "
-        f"{config.data.decode_cpus:g} CPUs for loading; the cluster has room for {room}"
+        f"{at_once} {'trial' if at_once == 1 else 'trials'} at a time, each with "
+        f"{train.num_workers * train.cpus_per_worker:g} CPUs to train{gpus} and "
+        f"{config.data.decode_cpus:g} to load; the cluster has room for {room}"
     )
+    if config.max_concurrent and config.max_concurrent > room:
+        console.line(f"max_concurrent {config.max_concurrent} is more than that")
     return at_once
 
 
@@ -177,11 +183,13 @@ def _prepared(
     largest = replace(config, data=replace(config.data, num_frames=max(frames)))
     decoded = decode_videos(manifest, largest, run_dir=folder, tracker=tracker, console=console)
     check_splits(decoded.videos, wanted)
-    output_dir = Path(config.output_dir)
+    output_dir, records = Path(config.output_dir), TrialRecords(folder / TRIALS)
+    known = [each.seconds for record in records.all() for each in record.evaluations]
     return Sweep(
         name=name,
         config=trials,
         decoded=decoded,
+        batch_size=planned_batch_size(trials, decoded.videos),
         num_missing=len(missing_videos(manifest, decoded, config.train.select_on)),
         records=str(folder / TRIALS),
         runs=str(output_dir / "runs"),
@@ -189,70 +197,18 @@ def _prepared(
         tracking_experiment=config.tracking.experiment or config.name,
         artifacts=str(output_dir / "mlartifacts"),
         parent_run_id=tracker.run_id,
-        began_s=time.time(),
+        began_s=time.time() - max(known, default=0.0),
     )
 
 
-def _run_trials(
-    sweep: Sweep, config: SweepConfig, space: Space, at_once: int, console: Console
-) -> None:
-    """All trials, by Ray Tune; what they were is in their records."""
-    os.environ.update(TUNE_ENVIRONMENT)
-    records = TrialRecords(Path(sweep.records))
-    begun = [record.values for record in records.all()]
-    search, num_trials = search_algorithm(
-        config, space, metric=sweep.metric, begun=begun, max_concurrent=at_once
-    )
-    num_pairs, grace_pairs = _pairs(sweep.config, sweep.decoded.videos, config.grace_evals)
-    rule = schedule(config, metric=sweep.metric, num_pairs=num_pairs, grace_pairs=grace_pairs)
-    with console.stage("trials") as stage:
-        shown = ConsoleOfTrials(records, sweep.metric, num_trials, config.max_failed_trials, stage)
-        results = tune.Tuner(
-            trainable(sweep),
-            param_space={} if config.search == "optuna" else domains(space),
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                scheduler=rule,
-                num_samples=num_trials,
-            ),
-            run_config=tune.RunConfig(
-                name=f"{RAY_FILES}{time.time_ns():x}",
-                storage_path=str(Path(sweep.records).parent),
-                callbacks=[shown],
-                stop=shown,
-                verbose=0,
-            ),
-        ).fit()
-    del results  # all that is needed is in the records
-    failed = [record for record in records.all() if record.status == "FAILED"]
-    if len(failed) > config.max_failed_trials:
-        raise UserError(
-            f"{len(failed)} trials failed, more than max_failed_trials {config.max_failed_trials}; "
-            f"the last: {failed[-1].name}, {failed[-1].reason}"
-        )
-
-
-TUNE_ENVIRONMENT = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
-"""Interrupts stay with the job, and records are ours."""
-
-RAY_FILES = "ray_tune-"
-
-
-def _pairs(config: ExperimentConfig, videos: pa.Table, grace_evals: int) -> tuple[int, int]:
-    """Pairs that a whole training sees, and by the evaluation that no trial is ended before."""
-    train = videos.filter(pc.equal(videos["split"], "train"))
-    size = min(config.train.batch_size, len(train))
-    captions = pc.list_value_length(train["captions"]).to_pylist()
-    per_epoch = BatchPlan(captions, size, config.train.seed).batches_per_epoch
-    num_steps = config.train.num_steps or config.train.num_epochs * per_epoch
-    evals = config.train.evals_per_run
-    if config.train.evals_per_epoch is not None:
-        evals = round(config.train.evals_per_epoch * num_steps / per_epoch) or 1
-    first = round(num_steps * min(grace_evals, evals) / min(evals, num_steps))
-    return num_steps * size, first * size
+@contextmanager
+def _trials_ended(sweep: Sweep, store: "MlflowStore", console: Console) -> Iterator[None]:
+    """Of trials that an end of the sweep interrupts, no run stays RUNNING."""
+    try:
+        yield
+    except BaseException:
+        for record in TrialRecords(Path(sweep.records)).all():
+            if record.status == "RUNNING" and record.run_id:
+                store.open_run(record.run_id).finish("KILLED")
+        console.line(f"python jobs/tune.py --resume {sweep.name} goes on from here")
+        raise

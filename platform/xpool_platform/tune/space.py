@@ -11,14 +11,7 @@ import yaml
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten
-from xpool_platform.tune.distributions import (
-    Choice,
-    Distribution,
-    LogUniform,
-    RandInt,
-    Value,
-    parse_distribution,
-)
+from xpool_platform.tune.distributions import Distribution, RandInt, Value, parse_distribution
 
 Space = Mapping[str, Distribution]
 """Distributions by the dotted names of fields."""
@@ -31,25 +24,10 @@ OF_THE_DATA = "data.num_frames", "data.augment"
 
 SHARED = (
     *("train.num_workers", "train.min_workers", "train.cpus_per_worker", "train.use_gpu"),
+    "train.gpus_per_worker",
     *("train.select_on", "train.select_mean_of", "train.eval_workers", "train.checkpoints_dir"),
 )
 """What trials share of the training: the resources, which are planned, and how they are judged."""
-
-
-def default_space(experiment: ExperimentConfig) -> dict[str, Distribution]:
-    """Temperature, frame count and the learning rate, around those of the experiment.
-
-    The rate is that of the towers where they train from scratch, and else that of the pooling.
-    """
-    scratch = experiment.model.clip_name == "tiny"
-    rate = "optim.clip_lr" if scratch else "optim.pooling_lr"
-    frames = experiment.data.num_frames
-    around = experiment.optim.clip_lr if scratch else experiment.optim.pooling_lr
-    return {
-        "loss.temperature": LogUniform(0.01, 0.2),
-        "data.num_frames": Choice(tuple(sorted({-(-frames // 3), -(-frames * 2 // 3), frames}))),
-        rate: LogUniform(around / 10, around * 10),
-    }
 
 
 def parse_space(texts: Mapping[str, str], experiment: ExperimentConfig) -> dict[str, Distribution]:

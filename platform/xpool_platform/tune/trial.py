@@ -25,6 +25,15 @@ from xpool_platform.tune.trial_record import TrialEvaluation, TrialRecord, Trial
 PAIRS = "num_pairs"
 """Name of the number of pairs seen, which Ray Tune counts a trial's time in."""
 
+INDEX = "trial"
+"""Key of a trial's index, beside its values."""
+
+UNTIL = "until"
+"""Key of the step at which it stands still, for a while; not there: it goes to the end."""
+
+LOG = "console.txt"
+"""What a trial says, in its run's folder."""
+
 END_WITHIN_S = 40.0
 """Time for a last checkpoint, and for the workers to go."""
 
@@ -41,6 +50,9 @@ class Sweep:
     """The experiment before any field is varied; trials report on the split that selects."""
 
     decoded: DecodedManifest
+    batch_size: int
+    """Pairs of a batch, where the data allows those of train.batch_size."""
+
     num_missing: int
     """Videos of the split that selects that could not be decoded."""
 
@@ -55,12 +67,7 @@ class Sweep:
     artifacts: str
     parent_run_id: str
     began_s: float
-    """When the sweep began, by the clock."""
-
-    @property
-    def metric(self) -> str:
-        """What trials are compared by."""
-        return f"{self.config.train.select_on}/t2v/R1"
+    """When the sweep began, by the clock; a pause between two jobs is left out."""
 
     def trial_name(self, index: int) -> str:
         """Name of a trial, and of its run."""
@@ -76,20 +83,15 @@ class Trial(ray.tune.Trainable):
 
     def setup(self, config: dict[str, Value], sweep: Sweep) -> None:
         """Begin to train in a thread, or to repeat what is known of a trial that has ended."""
-        index = int(self.trial_id.rsplit("_", 1)[1])
-        records = TrialRecords(Path(sweep.records))
-        record = records.read(index) or TrialRecord(
-            index=index, name=sweep.trial_name(index), values=dict(config)
-        )
-        records.write(record)
-        self._told: queue.Queue[TrialEvaluation | BaseException | None] = queue.Queue()
-        self._end = threading.Event()
-        for evaluation in record.evaluations:
-            self._told.put(evaluation)
-        training = _TrialTraining(sweep, records, record, self._told, self._end)
-        self._thread = threading.Thread(target=training.run, daemon=True)
-        self._thread.start()
         self._last: dict[str, Any] = {}
+        self._sweep = sweep
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Value]) -> bool:
+        """Begin another trial in this process, which has its imports behind it."""
+        self._end_training()
+        self._begin(new_config)
+        return True
 
     def step(self) -> dict[str, Any]:
         """The next evaluation; the last one again, with `done`, when there are no more."""
@@ -110,6 +112,33 @@ class Trial(ray.tune.Trainable):
 
     def cleanup(self) -> None:
         """End the training, if it still goes on, and wait until it has ended."""
+        self._end_training()
+
+    def _begin(self, given: dict[str, Value]) -> None:
+        sweep, values = self._sweep, dict(given)
+        index, until = int(str(values.pop(INDEX))), values.pop(UNTIL, None)
+        records = TrialRecords(Path(sweep.records))
+        record = records.read(index) or TrialRecord(
+            index=index, name=sweep.trial_name(index), values=values
+        )
+        records.write(record)
+        self._told: queue.Queue[TrialEvaluation | BaseException | None] = queue.Queue()
+        self._end = threading.Event()
+        for evaluation in record.evaluations:
+            self._told.put(evaluation)
+        training = _TrialTraining(
+            sweep,
+            records,
+            record,
+            until_step=None if until is None else int(str(until)),
+            told=self._told,
+            end=self._end,
+        )
+        self._thread = threading.Thread(target=training.run, daemon=True)
+        self._thread.start()
+        self._last = {}
+
+    def _end_training(self) -> None:
         self._end.set()
         self._thread.join(END_WITHIN_S)
 
@@ -122,10 +151,13 @@ class _TrialTraining:
         sweep: Sweep,
         records: TrialRecords,
         record: TrialRecord,
+        *,
+        until_step: int | None,
         told: "queue.Queue[TrialEvaluation | BaseException | None]",
         end: threading.Event,
     ) -> None:
         self._sweep, self._records, self._record = sweep, records, record
+        self._until_step = until_step
         self._told, self._end = told, end
         self._config = sweep.config
         self._at_the_end: TrialEvaluation | None = None
@@ -150,7 +182,7 @@ class _TrialTraining:
         """Keep an evaluation, and tell Ray Tune of it; of the last only when all is done."""
         evaluation = TrialEvaluation(
             step=step,
-            num_pairs=step * self._config.train.batch_size,
+            num_pairs=step * self._sweep.batch_size,
             metrics=dict(metrics),
             seconds=time.time() - self._sweep.began_s,
         )
@@ -179,7 +211,10 @@ class _TrialTraining:
         goes_on = (run_dir / CONFIG).is_file()
         run_dir.mkdir(parents=True, exist_ok=True)
         try:
-            with run_lease(run_dir, within_s=LEASE_WITHIN_S):
+            with (
+                (run_dir / LOG).open("a", encoding="utf-8", buffering=1) as log,
+                run_lease(run_dir, within_s=LEASE_WITHIN_S),
+            ):
                 self._config = with_values(sweep.config, record.values)
                 self._config = replace(self._config, run_name=record.name)
                 if not goes_on:
@@ -192,8 +227,9 @@ class _TrialTraining:
                     run_dir=run_dir,
                     tracker=tracker,
                     goes_on=goes_on,
-                    console=Console(),
+                    console=Console(file=log),
                     follower=self,
+                    until_step=self._until_step,
                 )
         except Exception as error:
             reason = str(user_error_within(error) or f"{type(error).__name__}: {error}")
@@ -204,8 +240,10 @@ class _TrialTraining:
         except BaseException:  # Ray Tune ends the trial; the sweep says of what it died
             tracker.finish("KILLED")
             raise
-        intervals = dict(report.intervals)
-        self._keep(replace(self._record, status="FINISHED", intervals=intervals))
+        if report is None:  # it stands still, and may go on
+            tracker.finish("KILLED")
+            return
+        self._keep(replace(self._record, status="FINISHED"))
         tracker.finish("FINISHED")
 
     def _keep(self, record: TrialRecord) -> None:

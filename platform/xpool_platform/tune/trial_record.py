@@ -23,10 +23,21 @@ class TrialEvaluation:
     """Pairs seen by then."""
 
     metrics: dict[str, float]
-    """As `val/t2v/R1`."""
+    """As `val/t2v/R1`, and `val/t2v/R1_low` and `val/t2v/R1_high`, its 95 % interval."""
 
     seconds: float
     """Since the sweep began, as time passes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialCopy:
+    """How a trial became a copy of a better one, with values of its own from there on."""
+
+    step: int
+    source: str
+    """Name of the better one."""
+
+    values: dict[str, Value]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +55,8 @@ class TrialRecord:
     """Its run in MLflow."""
 
     evaluations: list[TrialEvaluation] = field(default_factory=list)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Of the best checkpoint, 95 % bootstrap intervals; only of a trial that finished."""
-
-    def best(self, metric: str) -> float | None:
-        """The best value of a metric; None if there was no evaluation."""
-        return max((each.metrics[metric] for each in self.evaluations), default=None)
+    copies: list[TrialCopy] = field(default_factory=list)
+    """In population-based training; what is said of it before the last copy is the other's."""
 
     def seen(self, evaluation: TrialEvaluation) -> "TrialRecord":
         """The record with one more evaluation; one of a step that it has is left out."""
@@ -76,7 +83,7 @@ class TrialRecords:
             return None
         said = json.loads(path.read_text(encoding="utf-8"))
         said["evaluations"] = [TrialEvaluation(**each) for each in said["evaluations"]]
-        said["intervals"] = {key: (low, high) for key, (low, high) in said["intervals"].items()}
+        said["copies"] = [TrialCopy(**each) for each in said["copies"]]
         return TrialRecord(**said)
 
     def all(self) -> list[TrialRecord]:
