@@ -228,6 +228,29 @@ def test_training_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert first[0] > first[-1]
 
 
+def test_another_learning_rate_goes_on_where_the_schedule_is(tmp_path):
+    whole = learner_of(40)
+    train(whole, range(15))
+    keeper = keeper_of(tmp_path)
+    taken = whole.taken(random_states(torch.device("cpu")))
+    keeper.add(whole.model, shapes(), CheckpointState(step=15, score=None), taken)
+    keeper.wait()
+    faster = learner_of(40)
+    for group in faster.optimizer.param_groups:
+        group["lr"] *= 3
+        group["initial_lr"] *= 3
+    faster.schedule.base_lrs = [3 * rate for rate in faster.schedule.base_lrs]
+    faster.put_back(read_file(keeper.of_step(15), TRAINING), rank=0, seed=0)
+    rates = [group["lr"] for group in whole.optimizer.param_groups]
+    wanted = [pytest.approx(3 * rate) for rate in rates]
+    assert [group["lr"] for group in faster.optimizer.param_groups] == wanted
+    train(whole, range(15, 20))
+    train(faster, range(15, 20))
+    rates = [group["lr"] for group in whole.optimizer.param_groups]
+    wanted = [pytest.approx(3 * rate) for rate in rates]
+    assert [group["lr"] for group in faster.optimizer.param_groups] == wanted
+
+
 def test_another_kind_of_training_cannot_go_on(tmp_path):
     learner = learner_of(4)
     taken = learner.taken(random_states(torch.device("cpu")))
