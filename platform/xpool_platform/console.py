@@ -125,7 +125,9 @@ class Console:
         """A table; of a cell's lines all but the first are dim."""
         table = Table(title=title, title_justify="left")
         for name in header:
-            table.add_column(name, justify="left" if name == header[0] else "right")
+            table.add_column(
+                name, justify="left" if name == header[0] else "right", overflow="fold"
+            )
         for row in rows:
             cells = [cell.partition("\n") for cell in row]
             table.add_row(*(f"{first}{end}[dim]{rest}[/dim]" for first, end, rest in cells))

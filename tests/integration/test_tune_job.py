@@ -82,7 +82,8 @@ def test_a_sweep_from_its_space_to_its_winner(tmp_path):
     assert float(parent.data.params["best.optim.clip_lr"]) == winner.values["optim.clip_lr"]
     assert parent.data.metrics["best/val/t2v/R1"] == RANKING.value(winner)
     assert parent.data.metrics["best/test/t2v/R1"] == result["report"]["metrics"]["t2v/R1"]
-    assert "python jobs/train.py shapes --data.shapes.num-train 48" in done.out
+    assert "again on the whole schedule: python jobs/train.py shapes --output-dir" in done.out
+    assert f"--optim.clip-lr {winner.values['optim.clip_lr']}" in done.out
     with (tmp_path / "sweeps" / "sweep" / "trials.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["trial"] for row in table] == [trial.name for trial in trials]

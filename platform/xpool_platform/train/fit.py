@@ -146,7 +146,7 @@ class _Attempt:
     def run(self) -> dict[str, Any]:
         """What rank 0 gives. Ray Train runs in a thread, so that Ctrl-C stays with this one."""
         job = self._job
-        ray.get(job.board.begin.remote())
+        job.board.begin.remote()  # it starts beside the workers
         with self._console.stage("training") as stage:
             stage(job.first_step, job.num_steps, "starting the workers")
             threading.Thread(target=self._fit, daemon=True).start()

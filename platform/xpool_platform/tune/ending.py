@@ -98,7 +98,8 @@ def rows_of(
             f"{chosen.metrics[f'{name}_low']:.1f}–{chosen.metrics[f'{name}_high']:.1f}"
             for name in ranking.metrics
         ]
-        ended = "" if trial.status == "FINISHED" else f"early, step {trial.evaluations[-1].step}"
+        last = trial.evaluations[-1].step
+        ended = "" if trial.status == "FINISHED" else f"early\nstep {last}"
         marks = "not bettered" if trial.name in front else ""
         name = trial.name.rsplit("-", 1)[-1]
         rows.append([name, *cells, *scores, "\n".join(filter(None, (ended, marks)))])
