@@ -11,8 +11,9 @@ from pathlib import Path
 
 import source_roots  # first: it puts the packages below on the path
 from command_line import option_value, parse, run_job, split_name
+from xpool_platform.config import ExperimentConfig
+from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
-from xpool_platform.experiments import experiment
 from xpool_platform.output_dir import default_output_dir
 from xpool_platform.sweep_config import SweepConfig
 from xpool_platform.sweeps import sweep_of
@@ -34,8 +35,9 @@ def main() -> None:
     # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
     from xpool_platform.console import Console  # noqa: PLC0415
     from xpool_platform.tracking.where import how_to_open  # noqa: PLC0415
-    from xpool_platform.tune.ending import retraining_command, rows_of  # noqa: PLC0415
+    from xpool_platform.tune.ending import rows_of  # noqa: PLC0415
     from xpool_platform.tune.launch import run_sweep  # noqa: PLC0415
+    from xpool_platform.tune.training_command import SHORTENED, training_command  # noqa: PLC0415
 
     console = Console()
     if config.name != (name or config.name):
@@ -46,7 +48,8 @@ def main() -> None:
     title = f"best trials of {result.name} by {ranking.metric}, 95 % bootstrap intervals"
     console.rows(title, header, rows_of(result.best, list(space), ranking))
     console.table(result.report, f"{winner.name}, the best, tested once")
-    command = retraining_command(config, experiment(config.name), winner)
+    training = as_kind(config, ExperimentConfig)
+    command = training_command(training, winner.values, without=SHORTENED)
     console.line(f"to train it again on the whole schedule: {command}")
     if winner.copies:
         console.line("its learning rates changed on the way; these are the last ones")

@@ -47,6 +47,9 @@ class CheckpointState:
     recalls: list[float] = field(default_factory=list)
     """t2v R@1 of all evaluations so far, in percent."""
 
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+    """All metrics of these evaluations, as `val/t2v/R1`, each with its `step`."""
+
     evaluation_due: bool = False
     """Whether it was evaluated beside the training and the score was not there yet."""
 

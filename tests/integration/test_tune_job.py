@@ -135,6 +135,8 @@ def test_a_sweep_goes_on_after_every_kind_of_end(tmp_path):
     assert [run.info.run_name for run in children] == [f"disturbed-00{i}" for i in range(4)]
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     for run, trial in zip(children, after, strict=True):
+        steps = [each.step for each in trial.evaluations]
+        assert steps == [10, 20, 30][: len(steps)]
         stopped = trial.status == "STOPPED"
         assert ("stopped_early" in run.data.tags) == stopped
         history = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_metric_history(

@@ -46,7 +46,7 @@ class Evaluations:
         self._split = job.config.train.select_on
         self._after = set(evaluation_steps(job.num_steps, job.num_evals))
         before = read_state(job.resume_from) if job.resume_from else CheckpointState(step=0)
-        self._recalls = list(before.recalls)
+        self._recalls, self._measured = list(before.recalls), list(before.evaluations)
         self._missing = before.evaluation_due
         self._waiting_for = 0
         """The step whose evaluation goes on beside the training; 0: none does."""
@@ -148,6 +148,7 @@ class Evaluations:
             named = {f"{self._split}/{key}": value for key, value in metrics.items()}
             self._tracker.log_metrics({step: named})
             self._job.board.evaluated.remote(step, named)
+            self._measured.append({"step": step, **named})
         self._recalls.append(from_rank_zero(metrics["t2v/R1"] if metrics is not None else 0.0))
 
     def _score(self, count: int) -> float:
@@ -163,6 +164,7 @@ class Evaluations:
             score=score,
             run_id=self._job.run_id,
             recalls=list(self._recalls),
+            evaluations=list(self._measured),
             evaluation_due=evaluation_due,
         )
 

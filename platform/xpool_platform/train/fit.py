@@ -17,6 +17,7 @@ from ray.train import DataConfig as RayDataConfig
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from xpool_platform.checkpoint_files import read_state
 from xpool_platform.console import Console, Stage
 from xpool_platform.data.feed import Feed, training_dataset
 from xpool_platform.errors import user_error_within
@@ -40,13 +41,13 @@ def train_to_the_end(
 ) -> dict[str, Any] | None:
     """Train, going on after losses; gives rank 0's report as a dictionary, None at until_step.
 
-    After a loss the follower may hear of an evaluation a second time.
+    Where a training goes on, the follower hears of its earlier evaluations again.
     Raises the last error after train.max_failures failures without a checkpoint between them.
     """
     failures = 0
     for left in Path(job.run_dir).glob(f"{RAY_FILES}*"):  # by a job that was killed
         shutil.rmtree(left, ignore_errors=True)
-    job, feed = _from_last_checkpoint(job, feed, console)
+    job, feed = _from_last_checkpoint(job, feed, console, follower)
     while job.until_step is None or job.first_step < job.until_step:
         workers, before = _await_workers(job, console), job.first_step
         again = replace(job, goes_on=True)
@@ -57,7 +58,7 @@ def train_to_the_end(
             if user_error_within(error) is not None:
                 raise
             console.line(f"training was interrupted: {_reason(error)}")
-            job, feed = _from_last_checkpoint(again, feed, console)
+            job, feed = _from_last_checkpoint(again, feed, console, follower)
             failures = 1 if job.first_step > before else failures + 1
             if failures > job.config.train.max_failures:
                 raise
@@ -70,18 +71,22 @@ def train_to_the_end(
                     )
                 report: dict[str, Any] = done["report"]
                 return report
-            job, feed = _from_last_checkpoint(again, feed, console)
+            job, feed = _from_last_checkpoint(again, feed, console, follower)
     return None
 
 
 def _from_last_checkpoint(
-    job: TrainingJob, feed: Feed, console: Console
+    job: TrainingJob, feed: Feed, console: Console, follower: Follower | None
 ) -> tuple[TrainingJob, Feed]:
     found = last_whole_checkpoint(job.checkpoints)
     for damage in found.damaged:
         console.line(f"passed over: {damage}")
     if found.step:
         console.line(f"going on from step {found.step}")
+        if follower is not None:  # which may have died before it heard of the last one
+            for each in read_state(found.location).evaluations:
+                metrics = {name: value for name, value in each.items() if name != "step"}
+                follower.evaluated(int(each["step"]), job.num_steps, metrics)
     elif job.goes_on:
         console.line("no checkpoint was written yet: training begins at step 0")
     return (

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from xpool_platform.checkpoint_files import find_checkpoint
-from xpool_platform.config import EvaluationConfig, ExperimentConfig
-from xpool_platform.config_io import as_kind, flatten
+from xpool_platform.config import EvaluationConfig
+from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.evaluation import evaluate
@@ -33,11 +32,6 @@ if TYPE_CHECKING:
 NUM_BEST = 5
 TABLE = "trials.csv"
 BEST = "checkpoints/best"
-NOT_RETRAINED = (
-    *("train.num_steps", "train.num_epochs", "train.select_on", "train.select_mean_of"),
-    *("train.evals_per_run", "train.evals_per_epoch", "run_name"),
-)
-"""Fields that a sweep may have shortened, and that its winner gets from the experiment."""
 
 
 def end_sweep(
@@ -104,24 +98,6 @@ def rows_of(
         name = trial.name.rsplit("-", 1)[-1]
         rows.append([name, *cells, *scores, "\n".join(filter(None, (ended, marks)))])
     return rows
-
-
-def retraining_command(config: SweepConfig, experiment: ExperimentConfig, best: TrialRecord) -> str:
-    """The command that trains with the winner's values on the experiment's whole schedule.
-
-    `experiment`: as it is without any option.
-    """
-    own = flatten(experiment)
-    given = {
-        name: value
-        for name, value in flatten(as_kind(config, ExperimentConfig)).items()
-        if value != own.get(name) and name not in NOT_RETRAINED
-    }
-    options = [
-        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
-        for name, value in (given | best.values).items()
-    ]
-    return " ".join(["python jobs/train.py", config.name, *options])
 
 
 def _end_run(record: TrialRecord, ranking: Ranking, store: "MlflowStore") -> None:

@@ -20,6 +20,7 @@ from xpool_platform.run_record import record_start
 from xpool_platform.train.launch import train_decoded
 from xpool_platform.tune.distributions import Value
 from xpool_platform.tune.space import with_values
+from xpool_platform.tune.training_command import training_command
 from xpool_platform.tune.trial_record import TrialEvaluation, TrialRecord, TrialRecords
 
 PAIRS = "num_pairs"
@@ -219,7 +220,9 @@ class _TrialTraining:
                 self._config = replace(self._config, run_name=record.name)
                 if not goes_on:
                     record_start(tracker, self._config, run_dir)
-                    tracker.set_tags({"sweep": sweep.name, "trial": str(record.index)})
+                    command = training_command(sweep.config, record.values)
+                    tags = {"sweep": sweep.name, "trial": str(record.index), "command": command}
+                    tracker.set_tags(tags)
                 report = train_decoded(
                     self._config,
                     sweep.decoded,

@@ -6,22 +6,21 @@ from dataclasses import replace
 import pytest
 
 from command_line import parse, split_name
-from xpool_platform.config import TrainingConfig
+from xpool_platform.config import ExperimentConfig, TrainingConfig
 from xpool_platform.config_io import as_kind, flatten
 from xpool_platform.experiments import experiment
 from xpool_platform.sweep_config import SweepConfig
 from xpool_platform.sweeps import sweep_of
-from xpool_platform.tune.ending import retraining_command
-from xpool_platform.tune.trial_record import TrialRecord
+from xpool_platform.tune.training_command import SHORTENED, training_command
 
-SHORTENED = ("--train.num-steps", "10", "--train.evals-per-run", "2")
+SHORTENED_OPTIONS = ("--train.num-steps", "10", "--train.evals-per-run", "2")
 
 
 @pytest.mark.parametrize(
     ("name", "options", "values"),
     [
         ("shapes", (), {"loss.temperature": 0.0246, "optim.clip_lr": 7e-4, "data.num_frames": 4}),
-        ("shapes", SHORTENED, {"model.pooling": "mean"}),
+        ("shapes", SHORTENED_OPTIONS, {"model.pooling": "mean"}),
         ("shapes", ("--train.batch-size", "8"), {"train.batch_size": 16}),
         ("msrvtt_9k_val", ("--data.root", "/videos of mine"), {"loss.temperature": 0.03}),
     ],
@@ -29,8 +28,9 @@ SHORTENED = ("--train.num-steps", "10", "--train.evals-per-run", "2")
 def test_it_trains_the_winner_on_the_experiments_own_schedule(name, options, values):
     config = parse("", list(options), sweep_of(name)[0])
     assert isinstance(config, SweepConfig)
-    winner = TrialRecord(index=0, name="sweep-000", values=values)
-    python, script, *arguments = shlex.split(retraining_command(config, experiment(name), winner))
+    training = as_kind(config, ExperimentConfig)
+    command = training_command(training, values, without=SHORTENED)
+    python, script, *arguments = shlex.split(command)
     assert (python, script) == ("python", "jobs/train.py")
     found, given = split_name(arguments)
     assert found == name
@@ -44,6 +44,14 @@ def test_it_trains_the_winner_on_the_experiments_own_schedule(name, options, val
 
 def test_what_the_sweep_did_not_change_is_left_out():
     config = replace(sweep_of("shapes")[0], run_name="mine")
-    winner = TrialRecord(index=0, name="mine-000", values={"optim.clip_lr": 1e-3})
-    command = retraining_command(config, experiment("shapes"), winner)
+    training = as_kind(config, ExperimentConfig)
+    command = training_command(training, {"optim.clip_lr": 1e-3}, without=SHORTENED)
     assert command == "python jobs/train.py shapes --optim.clip-lr 0.001"
+
+
+def test_a_trial_can_be_trained_by_itself():
+    config = parse("", list(SHORTENED_OPTIONS), sweep_of("shapes")[0])
+    values = {"optim.clip_lr": 1e-3, "model.pooling": "mean"}
+    _, _, _, *given = shlex.split(training_command(as_kind(config, ExperimentConfig), values))
+    trained = flatten(parse("", given, as_kind(experiment("shapes"), TrainingConfig)))
+    assert trained == flatten(as_kind(config, TrainingConfig)) | values
