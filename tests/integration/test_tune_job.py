@@ -142,8 +142,9 @@ def test_a_sweep_goes_on_after_every_kind_of_end(tmp_path):
         history = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_metric_history(
             run.info.run_id, "val/t2v/R1"
         )
-        steps = [point.step for point in history]
-        assert sorted(set(steps)) == steps  # each evaluation once
+        told = [point.step for point in history]
+        reported = [] if stopped else [30]  # the best checkpoint's, once more at the end
+        assert told == [*steps, *reported]
     assert not processes_of("killed-sweep")
     assert not processes_of("hit-sweep")
 
@@ -185,16 +186,16 @@ def test_a_trial_that_fails_is_one_of_many_and_a_good_rate_beats_bad_ones(tmp_pa
 def test_a_population_trains_in_rounds(tmp_path):
     named = ("--run-name", "population", "--num-trials", "2", "--scheduler", "pbt")
     space = ("--space.optim.clip-lr", "grid(1e-7, 1e-3)", "--search", "grid")
-    process = start(tmp_path, *OPTIONS, *named, *space, "--pbt-rounds", "3")
+    process = start(tmp_path, *OPTIONS, *named, *space, "--pbt-rounds", "2")
     wait_for(process, "decoding: 68/68")
     done = finish(process, timeout_s=600)
     assert done.status == 0, done.err
     trials = records(tmp_path, "population")
     assert [trial.status for trial in trials] == ["FINISHED"] * 2
-    assert sum(len(trial.copies) for trial in trials) == 2
+    assert sum(len(trial.copies) for trial in trials) == 1
     assert all([each.step for each in trial.evaluations] == [10, 20, 30] for trial in trials)
     decided = json.loads((tmp_path / "sweeps" / "population" / "population.json").read_text())
-    assert len(decided) == 2
+    assert len(decided) == 1
     _, children = runs(tmp_path, "population")
     assert {run.info.status for run in children} == {"FINISHED"}
     for index, copy in ((int(index), copy) for each in decided for index, copy in each.items()):
@@ -210,13 +211,14 @@ def test_a_population_trains_in_rounds(tmp_path):
         assert rates[copy["step"] + 1] <= copy["values"]["optim.clip_lr"]
         if copy["values"]["optim.clip_lr"] > 1e-7:
             assert rates[copy["step"] + 1] > 1e-7
-    assert "its learning rates changed on the way" in done.out
+    winner = RANKING.ranked(trials)[0]
+    assert ("its learning rates changed on the way" in done.out) == bool(winner.copies)
 
 
 def test_what_cannot_run_is_refused_at_the_start(tmp_path):
     for options, words in (
         (("--train.select-on", "test"), "would tune on it"),
-        (("--train.num-workers", "16"), "need 9 CPUs, and the cluster has"),
+        (("--train.num-workers", "8"), "need 5 CPUs, and the cluster has"),
         (("--scheduler", "pbt"), "cannot change; vary optim.clip_lr and optim.pooling_lr alone"),
         (("--resume", "nothing"), "there is no sweep 'nothing'"),
     ):
