@@ -1,15 +1,17 @@
-"""Sweeps: the default one's time, what ASHA saves, and kills of the driver at random moments."""
+"""Sweeps: the default one's time, what ASHA saves, and kills at random moments."""
 
 import os
 import random
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import SMALL_SHAPES, finish, processes_of
 from machine import machine_name
 from mlflow.tracking import MlflowClient
+from random_kills import VICTIMS, kill
 from test_tune_job import OPTIONS, RANKING, records, runs, start
 
 NUM_KILLS = int(os.environ.get("SWEEP_KILLS", "20"))
@@ -85,34 +87,36 @@ def test_asha_against_the_grid(tmp_path, capsys):
 
 
 @pytest.mark.timeout(2 * 3600)
-def test_kills_of_the_driver(tmp_path, capsys):
+def test_kills(tmp_path, capsys):
     named = ("--num-trials", "4", "--train.checkpoint-steps", "5")
     done = finish(start(tmp_path, *OPTIONS, *named, "--run-name", "peace"), timeout_s=600)
     assert done.status == 0, done.err
     peace = records(tmp_path, "peace")
-    draw, kills, sweep, told = random.Random(0), 0, 0, []
-    while kills < NUM_KILLS:
+    draw, killed, sweep = random.Random(0), Counter[str](), 0
+    while killed.total() < NUM_KILLS:
         name, marker = f"killed-{sweep}", f"sweep-{os.getpid()}-{sweep}"
         sweep += 1
-        process = start(tmp_path, *OPTIONS, *named, "--run-name", name, TEST_MARKER=marker)
-        while True:
+        anew = (*OPTIONS, *named, "--run-name", name)
+        process = start(tmp_path, *anew, TEST_MARKER=marker)
+        while killed.total() < NUM_KILLS:
             try:
-                process.wait(draw.uniform(0, LONGEST_S) if kills < NUM_KILLS else 600)
+                process.wait(draw.uniform(0, LONGEST_S))
                 break
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                kills += 1
-            begun = (tmp_path / "sweeps" / name / "run.json").is_file()
-            again = ("--resume", name) if begun else (*OPTIONS, *named, "--run-name", name)
-            process = start(tmp_path, *again, TEST_MARKER=marker)
-        done = finish(process)
+                victim = draw.choice(VICTIMS)
+                killed[victim] += 1
+            if kill(victim, process, marker):
+                finish(process)  # a raylet takes its driver along
+                begun = (tmp_path / "sweeps" / name / "run.json").is_file()
+                again = ("--resume", name) if begun else anew
+                process = start(tmp_path, *again, TEST_MARKER=marker)
+        done = finish(process, timeout_s=600)
         assert done.status == 0, done.err
         assert [each.values for each in records(tmp_path, name)] == [each.values for each in peace]
         parent, children = runs(tmp_path, name)
         assert [run.info.run_name for run in children] == [f"{name}-00{i}" for i in range(4)]
         assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
         assert not processes_of(marker)
-        told.append(str(kills))
     with capsys.disabled():
-        print(f"\n{sweep} sweeps of 4 trials through {kills} kills: the same trials, one run each")
+        print(f"\n{sweep} sweeps of 4 trials, the same trials each, one run a trial, through")
+        print(f"{dict(killed)}")

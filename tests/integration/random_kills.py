@@ -33,7 +33,7 @@ def run_through_kills(output: Path, run_name: str, num_kills: int, seed: int) ->
             told.append(f"{victim} after {after_s:.0f} s")
         else:
             break
-        if _kill(victim, process, marker):
+        if kill(victim, process, marker):
             finish(process)  # a raylet takes its driver along
             process = _again(output, run_name, marker)
     done = finish(process)
@@ -44,7 +44,7 @@ def run_through_kills(output: Path, run_name: str, num_kills: int, seed: int) ->
     return told
 
 
-def _kill(victim: str, process: subprocess.Popen, marker: str) -> bool:
+def kill(victim: str, process: subprocess.Popen, marker: str) -> bool:
     """Whether the job is to be started again: it dies with everything but a worker."""
     if victim == "worker":
         workers = training_workers(marker)
