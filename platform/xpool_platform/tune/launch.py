@@ -44,7 +44,7 @@ from xpool_platform.tune.ending import end_sweep
 from xpool_platform.tune.ranking import Ranking
 from xpool_platform.tune.search import check_search
 from xpool_platform.tune.space import Space
-from xpool_platform.tune.sweep_files import TRIALS, sweep_dir, write_sweep
+from xpool_platform.tune.sweep_files import FINISHED, TRIALS, sweep_dir, write_sweep
 from xpool_platform.tune.trial import Sweep
 from xpool_platform.tune.trial_record import TrialRecord, TrialRecords
 from xpool_platform.tune.trials import Trials
@@ -137,6 +137,7 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
                 tracker=tracker,
                 console=console,
             )
+        (folder / FINISHED).touch()
     return SweepResult(
         name=name,
         folder=folder,

@@ -13,6 +13,9 @@ from xpool_platform.sweep_config import SweepConfig
 from xpool_platform.tune.space import Space, parse_space, read_space, write_space
 
 SWEEP, SPACE, TRIALS, RESULT = "sweep.json", "space.yaml", "trials", "sweep_result.json"
+FINISHED = "finished"
+"""An empty file that is written last of all."""
+
 FREE = "max_concurrent", "max_failed_trials", "register", "resume"
 """Fields of a sweep that may change when it goes on."""
 
@@ -42,7 +45,7 @@ def read_sweep(name: str, output_dir: Path) -> tuple[SweepConfig, dict[str, str]
             f"resume: there is no sweep {name!r} in {output_dir / 'sweeps'}; give the name of one "
             "that was interrupted, and --output-dir if it lies elsewhere"
         )
-    if (folder / RESULT).is_file():
+    if (folder / FINISHED).is_file():
         raise UserError(
             f"resume: sweep {name!r} is finished, its result is in {folder / RESULT}; begin "
             "another one under another --run-name"
