@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -42,11 +42,12 @@ LOCAL_ENVIRONMENT = {
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM wait for the end of the block; a second one does not wait.
 
-    Raised in the middle of Ray's start, an interrupt is lost, or leaves processes behind, or a
-    lock of `logging` for which the thread that opens MLflow would wait for ever.
+    Gives what tells whether there was one. Raised in the middle of Ray's start, an interrupt is
+    lost, or leaves processes behind, or a lock of `logging` for which the thread that opens MLflow
+    would wait for ever.
     """
     interrupted = False
 
@@ -61,7 +62,7 @@ def interrupts_held() -> Iterator[None]:
     for number in heard:
         signal.signal(number, note)
     try:
-        yield
+        yield lambda: interrupted
     finally:
         for number, handler in heard.items():
             signal.signal(number, handler)

@@ -215,12 +215,28 @@ def test_a_population_trains_in_rounds(tmp_path):
     assert ("its learning rates changed on the way" in done.out) == bool(winner.copies)
 
 
+def test_a_space_from_a_file_and_a_wish_beside_it(tmp_path):
+    file = tmp_path / "space.yaml"
+    file.write_text("optim.clip_lr: loguniform(1e-4, 1e-3)\ndata.num_frames: choice(2, 4)\n")
+    given = ("--space-file", str(file), "--space.data.num-frames=choice(3, 4)")
+    refused = ("--train.num-workers", "8")  # after the space, before anything runs
+    done = finish(start(tmp_path, *OPTIONS, *given, *refused))
+    assert "need 5 CPUs" in done.err
+    file.write_text("optim.clip_lr: loguniform(1e-4, -1)\n")
+    done = finish(start(tmp_path, *OPTIONS, *given))
+    assert "space.optim.clip_lr: 'loguniform(1e-4, -1)'" in done.err
+
+
 def test_what_cannot_run_is_refused_at_the_start(tmp_path):
     for options, words in (
         (("--train.select-on", "test"), "would tune on it"),
         (("--train.num-workers", "8"), "need 5 CPUs, and the cluster has"),
         (("--scheduler", "pbt"), "cannot change; vary optim.clip_lr and optim.pooling_lr alone"),
         (("--resume", "nothing"), "there is no sweep 'nothing'"),
+        (("--space.loss.temprature", "uniform(0.1, 1)"), "did you mean loss.temperature"),
+        (("--space.data.num-frames",), "write one, as in choice(4, 8, 12)"),
+        (("--space-file", str(tmp_path / "nowhere.yaml")), "cannot be read"),
+        (("--num-trails", "3"), "did you mean --num-trials"),
     ):
         done = finish(start(tmp_path, *OPTIONS, *options))
         assert done.status == 1, done.out

@@ -1,15 +1,14 @@
 """What Ray Tune tells of the trials while they run: to the console, and into their records."""
 
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 from ray.tune import Callback, Stopper
 
 from xpool_platform.console import Stage
+from xpool_platform.runtime import interrupts_held
 from xpool_platform.tune.lost_places import LostPlaces
 from xpool_platform.tune.ranking import Ranking
 from xpool_platform.tune.trial import INDEX, UNTIL
@@ -33,12 +32,13 @@ class ConsoleOfTrials(Callback, Stopper):
         self._records, self._ranking, self._num_trials = records, ranking, num_trials
         self._max_failed, self._stage = max_failed, stage
         self._lost = LostPlaces()
-        self._interrupted = False
+        self._interrupted: Callable[[], bool] = lambda: False
         self._show()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune keeps a copy on disk, which nobody reads; a terminal cannot be in it."""
-        return {name: value for name, value in vars(self).items() if name != "_stage"}
+        left_out = "_stage", "_interrupted"
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __call__(self, *_: Any) -> bool:
         """No trial is ended for what it alone reached."""
@@ -50,29 +50,14 @@ class ConsoleOfTrials(Callback, Stopper):
 
         Raises KeyboardInterrupt at the end if there was one.
         """
-        numbers = signal.SIGINT, signal.SIGTERM
-        handlers = {number: signal.getsignal(number) for number in numbers}
-
-        def note(_number: int, _frame: FrameType | None) -> None:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
-
-        for number, handler in handlers.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, note)
-        try:
+        with interrupts_held() as interrupted:
+            self._interrupted = interrupted
             yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        if self._interrupted:
-            raise KeyboardInterrupt
 
     def stop_all(self) -> bool:
         """Whether more trials have failed than may, or the user wants an end."""
         failed = [record for record in self._records.all() if record.status == "FAILED"]
-        return self._interrupted or len(failed) > self._max_failed
+        return self._interrupted() or len(failed) > self._max_failed
 
     def on_step_begin(self, **_: Any) -> None:
         self._lost.look()

@@ -9,92 +9,59 @@ Value = float | int | str | bool | None
 
 
 @dataclass(frozen=True)
-class Choice:
+class _Listed:
+    values: tuple[Value, ...]
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        """The values that a field has to allow, for it to allow all."""
+        return self.values
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()}({', '.join(map(repr, self.values))})"
+
+
+class Choice(_Listed):
     """One of these values."""
 
-    values: tuple[Value, ...]
 
-    @property
-    def extremes(self) -> tuple[Value, ...]:
-        """The values that a field has to allow, for it to allow all."""
-        return self.values
-
-    def __str__(self) -> str:
-        return f"choice({', '.join(map(repr, self.values))})"
-
-
-@dataclass(frozen=True)
-class Grid:
+class Grid(_Listed):
     """Each of these values, with each of those of the other grids."""
 
-    values: tuple[Value, ...]
+
+@dataclass(frozen=True)
+class _Between:
+    low: float
+    high: float
 
     @property
     def extremes(self) -> tuple[Value, ...]:
         """The values that a field has to allow, for it to allow all."""
-        return self.values
+        return self.low, self.high
 
     def __str__(self) -> str:
-        return f"grid({', '.join(map(repr, self.values))})"
+        return f"{type(self).__name__.lower()}({self.low!r}, {self.high!r})"
 
 
-@dataclass(frozen=True)
-class Uniform:
+class Uniform(_Between):
     """A number between two others."""
 
-    low: float
-    high: float
 
-    @property
-    def extremes(self) -> tuple[Value, ...]:
-        """The values that a field has to allow, for it to allow all."""
-        return self.low, self.high
-
-    def __str__(self) -> str:
-        return f"uniform({self.low!r}, {self.high!r})"
-
-
-@dataclass(frozen=True)
-class LogUniform:
+class LogUniform(_Between):
     """A number above 0 whose logarithm is uniform between those of two others."""
 
-    low: float
-    high: float
-
-    @property
-    def extremes(self) -> tuple[Value, ...]:
-        """The values that a field has to allow, for it to allow all."""
-        return self.low, self.high
-
-    def __str__(self) -> str:
-        return f"loguniform({self.low!r}, {self.high!r})"
-
 
 @dataclass(frozen=True)
-class RandInt:
+class RandInt(_Between):
     """A whole number from `low` to `high`, both included."""
 
     low: int
     high: int
 
-    @property
-    def extremes(self) -> tuple[Value, ...]:
-        """The values that a field has to allow, for it to allow all."""
-        return self.low, self.high
-
-    def __str__(self) -> str:
-        return f"randint({self.low!r}, {self.high!r})"
-
 
 Distribution = Choice | Grid | Uniform | LogUniform | RandInt
 
-KINDS = {
-    "choice": Choice,
-    "grid": Grid,
-    "uniform": Uniform,
-    "loguniform": LogUniform,
-    "randint": RandInt,
-}
+KINDS = {kind.__name__.lower(): kind for kind in (Choice, Grid, Uniform, LogUniform, RandInt)}
 
 
 def parse_distribution(text: str) -> Distribution:
