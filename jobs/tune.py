@@ -91,7 +91,7 @@ def _split_space(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
             continue
         field, equals, text = argument.removeprefix(SPACE).partition("=")
         value = text if equals else next(waiting, None)
-        if value is None:
+        if value is None or value.startswith("--"):
             raise UserError(f"{argument} has no distribution; write one, as in choice(4, 8, 12)")
         texts[field] = value
     return texts, options
