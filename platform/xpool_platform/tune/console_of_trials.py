@@ -32,6 +32,7 @@ class ConsoleOfTrials(Callback, Stopper):
         self._records, self._ranking, self._num_trials = records, ranking, num_trials
         self._max_failed, self._stage = max_failed, stage
         self._lost = LostPlaces()
+        self._num_failed = 0
         self._interrupted: Callable[[], bool] = lambda: False
         self._show()
 
@@ -56,8 +57,7 @@ class ConsoleOfTrials(Callback, Stopper):
 
     def stop_all(self) -> bool:
         """Whether more trials have failed than may, or the user wants an end."""
-        failed = [record for record in self._records.all() if record.status == "FAILED"]
-        return self._interrupted() or len(failed) > self._max_failed
+        return self._interrupted() or self._num_failed > self._max_failed
 
     def on_step_begin(self, **_: Any) -> None:
         self._lost.look()
@@ -89,6 +89,7 @@ class ConsoleOfTrials(Callback, Stopper):
     def _show(self) -> None:
         records = self._records.all()
         done = sum(record.status in ENDED for record in records)
+        self._num_failed = sum(record.status == "FAILED" for record in records)
         best = self._ranking.ranked(records)
         text = ""
         if best:
