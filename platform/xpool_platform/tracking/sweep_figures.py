@@ -32,11 +32,15 @@ def sweep_figures(
     metric: str,
     importances: Mapping[str, float],
     *,
+    intervals: Sequence[tuple[float, float]],
     less_is_better: bool = False,
 ) -> dict[str, Figure]:
-    """By name: the metric against each field, parallel coordinates, importances, best so far."""
+    """By name: the metric against each field, parallel coordinates, importances, best so far.
+
+    `intervals` are those of the scores, in their order.
+    """
     figures = {
-        "metric_by_field": _by_field(scored, fields, metric),
+        "metric_by_field": _by_field(scored, fields, metric, intervals),
         "parallel_coordinates": _parallel(scored, fields, metric),
         "best_so_far": _best_so_far(scored, metric, less_is_better=less_is_better),
     }
@@ -46,16 +50,22 @@ def sweep_figures(
 
 
 def _by_field(
-    scored: Sequence[tuple[ScoredTrial, float]], fields: Sequence[str], metric: str
+    scored: Sequence[tuple[ScoredTrial, float]],
+    fields: Sequence[str],
+    metric: str,
+    intervals: Sequence[tuple[float, float]],
 ) -> Figure:
     figure = Figure(figsize=(4 * len(fields), 3.6), layout="constrained")
     panels = figure.subplots(1, len(fields), squeeze=False, sharey=True)[0]
     for axes, field in zip(panels, fields, strict=True):
         places, labels = _places([trial.values[field] for trial, _ in scored])
-        axes.scatter(places, [score for _, score in scored], color=LINE_COLOUR)
+        scores = np.array([score for _, score in scored])
+        low, high = np.array(intervals).T
+        ends = [np.maximum(scores - low, 0), np.maximum(high - scores, 0)]
+        axes.errorbar(places, scores, yerr=ends, fmt="o", color=LINE_COLOUR, elinewidth=0.8)
         axes.set_xlabel(field)
         _label(axes, labels, [trial.values[field] for trial, _ in scored])
-    panels[0].set_ylabel(metric)
+    panels[0].set_ylabel(f"{metric}, 95 % intervals")
     return figure
 
 
@@ -67,7 +77,8 @@ def _parallel(
     scores = np.array([score for _, score in scored])
     norm = Normalize(scores.min(), scores.max())
     columns = [_unit([trial.values[field] for trial, _ in scored]) for field in fields]
-    heights = np.stack([*columns, _unit(list(scores))], axis=1)
+    width = scores.max() - scores.min() or 1.0
+    heights = np.stack([*columns, (scores - scores.min()) / width], axis=1)
     for row, score in sorted(zip(heights, scores, strict=True), key=lambda pair: pair[1]):
         axes.plot(row, color=COLOURS(norm(score)), linewidth=1.5)
     for i, field in enumerate(fields):

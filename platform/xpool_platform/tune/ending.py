@@ -148,7 +148,17 @@ def _record_trials(
     scored = [(record, score) for record in known if (score := ranking.value(record)) is not None]
     worse = is_rank(ranking.metric)
     mattered = importances([(each, -score if worse else score) for each, score in scored], space)
-    figures = sweep_figures(scored, list(space), ranking.metric, mattered, less_is_better=worse)
+    of_chosen = [each.metrics for record in known if (each := ranking.chosen(record)) is not None]
+    ends = [f"{ranking.metric}_{end}" for end in ("low", "high")]
+    intervals = [(metrics[ends[0]], metrics[ends[1]]) for metrics in of_chosen]
+    figures = sweep_figures(
+        scored,
+        list(space),
+        ranking.metric,
+        mattered,
+        intervals=intervals,
+        less_is_better=worse,
+    )
     for name, figure in figures.items():
         tracker.log_figure(figure, f"{name}.png")
 
