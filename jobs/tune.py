@@ -48,6 +48,7 @@ def main() -> None:
     title = f"best trials of {result.name} by {ranking.metric}, 95 % bootstrap intervals"
     console.rows(title, header, rows_of(result.best, list(space), ranking))
     console.table(result.report, f"{winner.name}, the best, tested once")
+    console.line(f"{winner.name} on {result.report.split}: {result.report.recalls()}")
     training = as_kind(config, ExperimentConfig)
     command = training_command(training, winner.values, without=SHORTENED)
     console.line(f"to train it again on the whole schedule: {command}")

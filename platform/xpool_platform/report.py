@@ -35,3 +35,11 @@ class RetrievalReport:
         for key, (low, high) in (self.intervals | self.processed_intervals).items():
             flat |= {f"{key}_low": low, f"{key}_high": high}
         return flat
+
+    def recalls(self) -> str:
+        """R@1 of both directions with intervals, in a line."""
+        return ", ".join(
+            f"{way} R@1 {self.metrics[f'{way}/R1']:.1f} ({low:.1f}–{high:.1f})"
+            for way in ("t2v", "v2t")
+            for low, high in (self.intervals[f"{way}/R1"],)
+        )

@@ -78,6 +78,8 @@ def test_a_sweep_from_its_space_to_its_winner(tmp_path):
     winner = RANKING.ranked(trials)[0]
     assert result["best"][0]["name"] == winner.name
     assert result["report"]["split"] == "test"
+    recall = result["report"]["metrics"]["t2v/R1"]
+    assert f"{winner.name} on test: t2v R@1 {recall:.1f} (" in done.out
     assert parent.data.tags["best.trial"] == winner.name
     assert float(parent.data.params["best.optim.clip_lr"]) == winner.values["optim.clip_lr"]
     assert parent.data.metrics["best/val/t2v/R1"] == RANKING.value(winner)
