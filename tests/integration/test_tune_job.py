@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -122,10 +123,7 @@ def test_a_sweep_goes_on_after_every_kind_of_end(tmp_path):
 
     process = start(tmp_path, "--resume", "disturbed", TEST_MARKER="hit-sweep")
     wait_for(process, "trials: 3/4")
-    (tried,) = [
-        each for each in processes_of("hit-sweep") if "ResourceTrainable" in _title(each)
-    ]  # the process of a trial, which holds the workers' places
-    tried.kill()
+    trial_process("hit-sweep").kill()  # its training holds places in the cluster
     done = finish(process, timeout_s=400)
     assert done.status == 0, done.err
 
@@ -149,6 +147,17 @@ def test_a_sweep_goes_on_after_every_kind_of_end(tmp_path):
         assert told in (steps, [*steps, 30])
     assert not processes_of("killed-sweep")
     assert not processes_of("hit-sweep")
+
+
+def trial_process(marker: str, within_s: float = 60.0) -> psutil.Process:
+    """The process of the trial that goes on; a new one takes seconds to begin."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        found = [each for each in processes_of(marker) if "ResourceTrainable" in _title(each)]
+        if found:
+            return found[0]
+        time.sleep(0.2)
+    raise AssertionError(f"no trial has a process within {within_s:.0f} s")
 
 
 def _title(process: psutil.Process) -> str:
