@@ -44,6 +44,7 @@ def config(*, decode_cpus: float = 0.5, **train) -> ExperimentConfig:
     [
         ({}, 4),  # 7 CPUs, 1.5 for each
         ({"num_workers": 2}, 2),
+        ({"eval_workers": 1}, 2),
         ({"cpus_per_worker": 2.0}, 2),  # two on one node, one on the other, and their loading
         ({"cpus_per_worker": 3.0}, 2),
         ({"use_gpu": True}, 2),

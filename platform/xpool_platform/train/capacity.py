@@ -29,13 +29,14 @@ def leaving_nodes() -> dict[str, str]:
 
 
 def room_for_trainings(config: ExperimentConfig) -> int:
-    """Trainings of train.num_workers that fit at once, each with its own loading; 1 at least."""
+    """Trainings that fit at once, each with its own evaluation and loading; 1 at least."""
     train = config.train
     nodes = _nodes()
-    workers = sum(_fitting_on(node, config) for node in nodes)
-    each = train.num_workers * train.cpus_per_worker + config.data.decode_cpus
+    workers = train.num_workers + train.eval_workers
+    places = sum(_fitting_on(node, config) for node in nodes)
+    each = workers * train.cpus_per_worker + config.data.decode_cpus
     cpus = sum(node.get("CPU", 0.0) for node in nodes)
-    return max(1, min(workers // train.num_workers, int(cpus / each)))
+    return max(1, min(places // workers, int(cpus / each)))
 
 
 def _room(config: ExperimentConfig) -> int:

@@ -16,6 +16,7 @@ from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.interrupted_run import is_unused, recorded_run
+from xpool_platform.locations import is_uri
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
     check_cluster,
@@ -84,6 +85,11 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
         raise UserError(
             "train.select_on is 'test', and a sweep that chooses on the test split would tune on "
             "it; set --train.select-on val"
+        )
+    if is_uri(config.train.checkpoints_dir):
+        raise UserError(
+            f"train.checkpoints_dir {config.train.checkpoints_dir!r} is an object store, and a "
+            "sweep tests its winner from a folder; leave it out, or give a folder"
         )
     output_dir = prepare_output_dir(config)
     # raylets of one machine replace each other's copy of a job's folder, and this one's with it
