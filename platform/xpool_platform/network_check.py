@@ -1,9 +1,7 @@
-"""Whether the nodes reach each other and MLflow, seen before anything waits for it."""
+"""Whether the nodes reach each other, seen before anything waits for it."""
 
 import socket
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,10 +16,10 @@ WITHIN_S = 30.0
 CONNECT_S = 5.0
 
 
-def check_network(tracking_uri: str = "") -> None:
-    """Raise UserError, naming both sides, if a node does not reach another one or MLflow's server.
+def check_network() -> None:
+    """Raise UserError, naming both sides, if a node does not reach another one.
 
-    The server is asked for where tracking_uri is http(s); a cluster of one node is not asked.
+    A cluster of one node is not asked.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:
@@ -35,7 +33,7 @@ def check_network(tracking_uri: str = "") -> None:
             for address, port in zip(addresses, ports, strict=True)
             if not address.startswith("127.")
         ]
-        asked = [door.complaint.remote(around, tracking_uri) for door in doors]
+        asked = [door.complaint.remote(around) for door in doors]
         for address, complaint in zip(addresses, _answers(addresses, asked), strict=True):
             if complaint:
                 raise UserError(f"node {address} does not reach {complaint}")
@@ -74,7 +72,7 @@ class _Door:
     def port(self) -> int:
         return self._listener.getsockname()[1]
 
-    def complaint(self, around: list[tuple[str, int]], tracking_uri: str) -> str:
+    def complaint(self, around: list[tuple[str, int]]) -> str:
         """What this node does not reach, and the way out; empty: it reaches everything."""
         with ThreadPoolExecutor(64) as pool:
             for (address, _), why in zip(around, pool.map(_unreached, around), strict=True):
@@ -84,29 +82,12 @@ class _Door:
                         "travel, between all nodes; open the network between these two, or take "
                         "one of them out of the cluster"
                     )
-        if why := _no_server(tracking_uri):
-            return (
-                f"tracking.uri {tracking_uri} ({why}): the first training worker, which logs, may "
-                "run there; set --tracking.uri to an address that all nodes reach"
-            )
         return ""
 
 
 def _unreached(place: tuple[str, int]) -> str:
     try:
         socket.create_connection(place, timeout=CONNECT_S).close()
-    except OSError as error:
-        return str(error)
-    return ""
-
-
-def _no_server(uri: str) -> str:
-    if not uri.startswith(("http://", "https://")):
-        return ""
-    try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=CONNECT_S).close()
-    except urllib.error.HTTPError:
-        return ""  # it answers
     except OSError as error:
         return str(error)
     return ""

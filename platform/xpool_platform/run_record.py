@@ -22,7 +22,7 @@ from xpool_platform.interrupted_run import RECORD, is_unused
 from xpool_platform.tracking.tracker import RunStatus, Tracker
 
 if TYPE_CHECKING:
-    from xpool_platform.tracking.mlflow_tracker import MlflowStore
+    from xpool_platform.tracking.mlflow_store import MlflowStore
 
 
 def new_run_dir(config: ExperimentConfig, parent: Path, kind: str = "") -> Path:
@@ -49,7 +49,7 @@ def open_store(
     """
 
     def opened() -> "MlflowStore":
-        from xpool_platform.tracking.mlflow_tracker import MlflowStore  # noqa: PLC0415
+        from xpool_platform.tracking.mlflow_store import MlflowStore  # noqa: PLC0415
 
         store = MlflowStore(
             config.tracking.uri or f"sqlite:///{output_dir / 'mlflow.db'}",
@@ -81,7 +81,7 @@ def run_ended(tracker: Tracker, *, was_ended: bool = False) -> Iterator[None]:
         raise
     finally:
         if was_ended:
-            tracker.flush()
+            tracker.close()
         else:
             tracker.finish(status)
 

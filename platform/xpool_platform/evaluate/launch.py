@@ -57,14 +57,15 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
         check_cluster(config)
         check_network()
         store = opening.result()
+        run_dir.mkdir(parents=True)
         if training_run:
-            tracker, prefix = store.open_run(training_run), f"evaluate/{run_dir.name}/"
+            tracker = store.open_run(training_run, run_dir, console.line)
+            prefix = f"evaluate/{run_dir.name}/"
         else:
-            tracker, prefix = store.start_run(run_dir.name), ""
+            tracker, prefix = store.start_run(run_dir.name, run_dir, console.line), ""
         from xpool_platform.evaluate.evaluation import evaluate  # noqa: PLC0415  # see open_store
 
         with run_ended(tracker, was_ended=bool(training_run)):
-            run_dir.mkdir(parents=True)
             if training_run:
                 write_config(config, run_dir / CONFIG)
             else:

@@ -1,1 +1,12 @@
 """The record of a run."""
+
+import logging
+import os
+
+# read when mlflow is imported, which only the modules here do
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+for chatty in ("alembic", "urllib3.connectionpool"):
+    logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -1,17 +1,36 @@
 """What a run's record takes, wherever it is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetRecord:
+    """A split of the data, as the page of a run shows it."""
+
+    name: str
+    context: str
+    """What it is used for: `train`, `val` or `test`."""
+
+    digest: str
+    """Of all that decides what is learnt from it, or measured on it."""
+
+    source: Mapping[str, Any]
+    """Where it comes from."""
+
+    profile: Mapping[str, float]
+    """Its counts: `num_videos`, `num_captions`, `hours`."""
 
 
 class Tracker(Protocol):
-    """One run."""
+    """One run. Nothing here waits for a server but the end, in the process that drives the run."""
 
     uri: str
     """Where it is kept."""
@@ -25,17 +44,59 @@ class Tracker(Protocol):
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Facts that are no parameters."""
 
+    def log_inputs(self, datasets: Sequence[DatasetRecord]) -> None:
+        """The data of the run."""
+
     def log_metrics(self, metrics_of_step: Mapping[int, Mapping[str, float]]) -> None:
-        """Numbers by step and name; returns at once, keeps the order."""
+        """Numbers by step and name; keeps the order."""
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """A file or a folder, under `folder`."""
+        """A file or a folder that stays where it is, under `folder`."""
 
-    def log_figure(self, figure: "Figure", name: str) -> None:
-        """A figure as an image file of this name."""
+    def log_figure(self, figure: "Figure", name: str) -> Path:
+        """A figure as an image file of this name; gives the path of the file."""
 
-    def flush(self) -> None:
-        """Wait until everything that was logged is kept."""
+    def log_table(self, columns: Mapping[str, Sequence[Any]], name: str) -> None:
+        """A table, by columns, that the pages of runs show and compare, as a JSON file."""
+
+    def log_checkpoint(self, location: str, name: str) -> None:
+        """The files that make a model of a checkpoint, without those that only training needs."""
+
+    def set_status(self, status: RunStatus) -> None:
+        """How the run is from now on."""
 
     def finish(self, status: RunStatus) -> None:
-        """Flush and end the run."""
+        """End the run, and close."""
+
+    def close(self) -> None:
+        """Nothing follows from this process."""
+
+
+class NullTracker:
+    """Keeps nothing."""
+
+    uri = ""
+    run_id = ""
+
+    def log_params(self, params: Mapping[str, Any]) -> None: ...
+
+    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+
+    def log_inputs(self, datasets: Sequence[DatasetRecord]) -> None: ...
+
+    def log_metrics(self, metrics_of_step: Mapping[int, Mapping[str, float]]) -> None: ...
+
+    def log_artifact(self, path: Path, folder: str = "") -> None: ...
+
+    def log_figure(self, figure: "Figure", name: str) -> Path:  # noqa: ARG002
+        return Path(name)
+
+    def log_table(self, columns: Mapping[str, Sequence[Any]], name: str) -> None: ...
+
+    def log_checkpoint(self, location: str, name: str) -> None: ...
+
+    def set_status(self, status: RunStatus) -> None: ...
+
+    def finish(self, status: RunStatus) -> None: ...
+
+    def close(self) -> None: ...

@@ -44,6 +44,8 @@ class Evaluations:
         self._job, self._learner, self._device, self._encode = job, learner, device, encode
         self._life, self._tracker, self._keeper = life, tracker, keeper
         self._split = job.config.train.select_on
+        # the report at the end has the split's own names, also where it is of the same split
+        self._prefix = "progress/" if self._split == job.config.eval.split else ""
         self._after = set(evaluation_steps(job.num_steps, job.num_evals))
         before = read_state(job.resume_from) if job.resume_from else CheckpointState(step=0)
         self._recalls, self._measured = list(before.recalls), list(before.evaluations)
@@ -146,7 +148,7 @@ class Evaluations:
         """Log the metrics, which rank 0 has, and tell every worker the recall."""
         if self._tracker is not None and metrics is not None:
             named = {f"{self._split}/{key}": value for key, value in metrics.items()}
-            self._tracker.log_metrics({step: named})
+            self._tracker.log_metrics({step: {f"{self._prefix}{k}": v for k, v in named.items()}})
             self._job.board.evaluated.remote(step, named)
             self._measured.append({"step": step, **named})
         self._recalls.append(from_rank_zero(metrics["t2v/R1"] if metrics is not None else 0.0))

@@ -1,6 +1,5 @@
 """What rank 0 records when training is over: the report, figures, checkpoints."""
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,12 +7,10 @@ import pyarrow as pa
 
 from xpool.model import XPool
 from xpool_platform.checkpoint import CheckpointKeeper
-from xpool_platform.checkpoint_files import CONFIG, MANIFEST, STATE, WEIGHTS
 from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.measure import measure_split
 from xpool_platform.evaluate.result_files import write_results
-from xpool_platform.locations import read_whole
 from xpool_platform.report import RetrievalReport
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.job import TrainingJob
@@ -60,15 +57,5 @@ def record_final_report(
         tracker.log_figure(figure, "attention.png")
     if config.tracking.log_checkpoints:
         for name, step in (("best", best), ("last", keeper.last)):
-            _log_checkpoint(tracker, keeper.of_step(step), f"checkpoints/{name}")
-    tracker.flush()
+            tracker.log_checkpoint(keeper.of_step(step), name)
     return report
-
-
-def _log_checkpoint(tracker: Tracker, location: str, folder: str) -> None:
-    """The files that make a model of it, without those that only its training needs."""
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in (WEIGHTS, CONFIG, STATE, MANIFEST):
-            path = Path(temporary, name)
-            path.write_bytes(read_whole(f"{location}/{name}"))
-            tracker.log_artifact(path, folder)

@@ -45,7 +45,7 @@ class TrainingJob:
     tracking_uri: str
     run_id: str
     goes_on: bool
-    """Whether something of the run may be logged already."""
+    """Whether the run began before."""
 
     board: ActorHandle[Any]
     resume_from: str = ""

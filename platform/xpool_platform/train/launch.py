@@ -79,11 +79,11 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
         check_cluster(config)
         check_storage(_places(config, run_dir))
         store = opening.result()
-        check_network(store.uri)
+        check_network()
         if resume:
-            tracker = store.resume_run(recorded_run(run_dir))
+            tracker = store.resume_run(recorded_run(run_dir), run_dir, console.line)
         else:
-            tracker = store.start_run(run_dir.name)
+            tracker = store.start_run(run_dir.name, run_dir, console.line)
         with run_ended(tracker):
             if resume:
                 tracker.set_tags({"resumed": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"})

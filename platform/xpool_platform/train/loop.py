@@ -20,7 +20,6 @@ from xpool_platform.evaluate.encode import SplitEmbeds, encode_split
 from xpool_platform.evaluate.frozen_towers import cached_split, towers_fingerprint
 from xpool_platform.progress import TrainingProgress
 from xpool_platform.report import RetrievalReport
-from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.collectives import from_rank_zero, gather_rows, sum_gradients
 from xpool_platform.train.evaluations import Evaluations
 from xpool_platform.train.finite import check_finite
@@ -36,6 +35,7 @@ from xpool_platform.train.step import (
 from xpool_platform.train.step_log import Row, StepLog
 from xpool_platform.train.training_state import Learner
 from xpool_platform.train.utilisation import Utilisation, step_flops
+from xpool_platform.train.worker_record import WorkerRecord
 
 STEPS_PER_FLUSH = 10
 """Losses wait on the device for so many steps, so that a step does not wait for the host."""
@@ -49,9 +49,11 @@ def train_worker(job: TrainingJob, rows: Iterator[pa.Table]) -> dict[str, Any] |
     context = ray.train.get_context()
     worker = _Worker(job, context.get_world_rank(), context.get_world_size())
     step = worker.train(rows)
-    if worker.stopped or worker.paused:
+    ends = not (worker.stopped or worker.paused)
+    report = worker.report(step) if ends else None
+    worker.record.close()
+    if not ends:
         return {"stopped_after": step}
-    report = worker.report(step)
     return {"report": asdict(report), "ended_after": step} if report is not None else None
 
 
@@ -81,15 +83,12 @@ class _Worker:
         self.learner = Learner(model=self.model, optimizer=optimizer, schedule=schedule)
         self.progress = TrainingProgress(step=job.first_step)
         self.keeper: CheckpointKeeper | None = None
-        self.tracker: Tracker | None = None
+        self.record = WorkerRecord(job)
+        self.tracker = self.record.tracker
         self.num_skipped = 0
         self.stopped = self.paused = False
         self.utilisation: Utilisation | None = None
         if rank == 0:
-            # seconds of imports that the other workers are spared
-            from xpool_platform.tracking.mlflow_tracker import MlflowTracker  # noqa: PLC0415
-
-            self.tracker = MlflowTracker(job.tracking_uri, job.run_id, goes_on=job.goes_on)
             train = config.train
             self.keeper = CheckpointKeeper(
                 job.checkpoints, keep_last=train.keep_last, keep_best=train.keep_best

@@ -27,7 +27,7 @@ from xpool_platform.tune.trial import Sweep
 from xpool_platform.tune.trial_record import TrialRecord, TrialRecords
 
 if TYPE_CHECKING:
-    from xpool_platform.tracking.mlflow_tracker import MlflowStore
+    from xpool_platform.tracking.mlflow_store import MlflowStore
 
 NUM_BEST = 5
 TABLE = "trials.csv"
@@ -51,7 +51,7 @@ def end_sweep(
     ranking = Ranking.of(config)
     records = TrialRecords(Path(sweep.records)).all()
     for record in records:
-        _end_run(record, ranking, store)
+        _end_run(record, ranking, Path(sweep.runs, record.name), store, console)
     best = ranking.ranked(records)[:NUM_BEST]
     if not best:
         raise UserError("no trial was evaluated; look at the reasons of those that failed")
@@ -100,11 +100,13 @@ def rows_of(
     return rows
 
 
-def _end_run(record: TrialRecord, ranking: Ranking, store: "MlflowStore") -> None:
+def _end_run(
+    record: TrialRecord, ranking: Ranking, run_dir: Path, store: "MlflowStore", console: Console
+) -> None:
     """A trial's run in MLflow as its record says it ended, however its process did."""
     if not record.run_id:
         return
-    tracker = store.open_run(record.run_id)
+    tracker = store.open_run(record.run_id, run_dir, console.line)
     tags = {"trial.ended": record.status.lower()}
     if record.status == "STOPPED":
         last = record.evaluations[-1].step if record.evaluations else 0

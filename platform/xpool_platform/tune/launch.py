@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -51,7 +51,7 @@ from xpool_platform.tune.trial_record import TrialRecord, TrialRecords
 from xpool_platform.tune.trials import Trials
 
 if TYPE_CHECKING:
-    from xpool_platform.tracking.mlflow_tracker import MlflowStore
+    from xpool_platform.tracking.mlflow_store import MlflowStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,13 +107,13 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
     with lease, ray_session():
         check_cluster(config)
         store = opening.result()
-        check_network(store.uri)
+        check_network()
         check_storage({"output_dir": str(folder)})
         at_once = _trials_at_once(config, console)
         if config.resume:
-            tracker = store.resume_run(recorded_run(folder))
+            tracker = store.resume_run(recorded_run(folder), folder, console.line)
         else:
-            tracker = store.start_run(name)
+            tracker = store.start_run(name, folder, console.line)
             write_sweep(config, space, folder)
         with run_ended(tracker):
             if not config.resume:
@@ -214,9 +214,9 @@ def _trials_ended(sweep: Sweep, store: "MlflowStore", console: Console) -> Itera
     try:
         yield
     except BaseException:
-        with suppress(UserError):  # a server that is away must not hide why the sweep ended
-            for record in TrialRecords(Path(sweep.records)).all():
-                if record.status == "RUNNING" and record.run_id:
-                    store.open_run(record.run_id).finish("KILLED")
+        for record in TrialRecords(Path(sweep.records)).all():
+            if record.status == "RUNNING" and record.run_id:
+                run_dir = Path(sweep.runs, record.name)
+                store.open_run(record.run_id, run_dir, console.line).finish("KILLED")
         console.line(f"python jobs/tune.py --resume {sweep.name} goes on from here")
         raise

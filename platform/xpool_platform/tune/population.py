@@ -37,7 +37,7 @@ from xpool_platform.tune.trial import INDEX, UNTIL, Sweep
 from xpool_platform.tune.trial_record import TrialCopy, TrialRecord, TrialRecords
 
 if TYPE_CHECKING:
-    from xpool_platform.tracking.mlflow_tracker import MlflowStore
+    from xpool_platform.tracking.mlflow_store import MlflowStore
 
 FILE = "population.json"
 COPIED_SHARE = 0.25
@@ -143,7 +143,9 @@ def _copy(
         write_files(location.replace(others, mine, 1), files)
     rates = ", ".join(f"{name} {value}" for name, value in copy.values.items())
     tag = f"copy of {copy.source}, then {rates}"
-    store.open_run(record.run_id).set_tags({f"population.after_step_{copy.step}": tag})
+    tracker = store.open_run(record.run_id, Path(sweep.runs, record.name), lambda _: None)
+    tracker.set_tags({f"population.after_step_{copy.step}": tag})
+    tracker.close()
     records.write(
         replace(
             record,

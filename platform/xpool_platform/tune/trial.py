@@ -17,6 +17,7 @@ from xpool_platform.data.decode import DecodedManifest
 from xpool_platform.errors import user_error_within
 from xpool_platform.run_lease import run_lease
 from xpool_platform.run_record import record_start
+from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.launch import train_decoded
 from xpool_platform.tune.distributions import Value
 from xpool_platform.tune.space import with_values
@@ -202,20 +203,29 @@ class _TrialTraining:
 
     def _train(self) -> None:
         # seconds of imports that a trial which has ended is spared
-        from xpool_platform.tracking.mlflow_tracker import MlflowStore  # noqa: PLC0415
+        from xpool_platform.tracking.mlflow_store import MlflowStore, awaited  # noqa: PLC0415
 
         sweep, record = self._sweep, self._record
-        store = MlflowStore(sweep.tracking_uri, sweep.tracking_experiment, Path(sweep.artifacts))
-        tracker = store.child_run(record.name, sweep.parent_run_id)
-        self._keep(replace(record, run_id=tracker.run_id))
         run_dir = Path(sweep.runs, record.name)
         goes_on = (run_dir / CONFIG).is_file()
         run_dir.mkdir(parents=True, exist_ok=True)
+        place = sweep.tracking_uri, sweep.tracking_experiment, Path(sweep.artifacts)
+        with (run_dir / LOG).open("a", encoding="utf-8", buffering=1) as log:
+            console = Console(file=log)
+            store = awaited(lambda: MlflowStore(*place), console.line)
+            tracker = awaited(
+                lambda: store.child_run(record.name, sweep.parent_run_id, run_dir, console.line),
+                console.line,
+            )
+            self._keep(replace(record, run_id=tracker.run_id))
+            self._train_recorded(tracker, run_dir, goes_on=goes_on, console=console)
+
+    def _train_recorded(
+        self, tracker: Tracker, run_dir: Path, *, goes_on: bool, console: Console
+    ) -> None:
+        sweep, record = self._sweep, self._record
         try:
-            with (
-                (run_dir / LOG).open("a", encoding="utf-8", buffering=1) as log,
-                run_lease(run_dir, within_s=LEASE_WITHIN_S),
-            ):
+            with run_lease(run_dir, within_s=LEASE_WITHIN_S):
                 self._config = with_values(sweep.config, record.values)
                 self._config = replace(self._config, run_name=record.name)
                 if not goes_on:
@@ -230,7 +240,7 @@ class _TrialTraining:
                     run_dir=run_dir,
                     tracker=tracker,
                     goes_on=goes_on,
-                    console=Console(file=log),
+                    console=console,
                     follower=self,
                     until_step=self._until_step,
                 )

@@ -23,7 +23,7 @@ from xpool_platform.tune.trial import Sweep, trainable
 from xpool_platform.tune.trial_record import TrialRecords
 
 if TYPE_CHECKING:
-    from xpool_platform.tracking.mlflow_tracker import MlflowStore
+    from xpool_platform.tracking.mlflow_store import MlflowStore
 
 RAY_FILES = "ray_tune-"
 """How the folders begin that Ray Tune writes to, and that nothing is read from."""
