@@ -35,9 +35,9 @@ def main() -> None:
     # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
     from xpool_platform.console import Console  # noqa: PLC0415
     from xpool_platform.tracking.where import how_to_open  # noqa: PLC0415
+    from xpool_platform.training_command import SHORTENED, training_command  # noqa: PLC0415
     from xpool_platform.tune.ending import rows_of  # noqa: PLC0415
     from xpool_platform.tune.launch import run_sweep  # noqa: PLC0415
-    from xpool_platform.tune.training_command import SHORTENED, training_command  # noqa: PLC0415
 
     console = Console()
     if config.name != (name or config.name):

@@ -1,7 +1,9 @@
 """The start and the end of a run's record, the same for every job."""
 
+import getpass
 import importlib
 import json
+import platform
 import shlex
 import shutil
 import subprocess
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,17 +102,35 @@ def record_start(tracker: Tracker, config: ExperimentConfig, run_dir: Path) -> N
     tags = {
         "experiment": config.name,
         "pooling": config.model.pooling,
-        "command": shlex.join(sys.argv),
+        "command": f"python {shlex.join(sys.argv)}",
         "ray.version": ray.__version__,
         "cluster.nodes": str(sum(node["Alive"] for node in ray.nodes())),
         "cluster.cpus": f"{cluster.get('CPU', 0):g}",
         "cluster.gpus": f"{cluster.get('GPU', 0):g}",
         "run_dir": str(run_dir),
+        "host": platform.node(),
+        "python.version": platform.python_version(),
+        "torch.version": version("torch"),
+        "mlflow.user": _user(),
+        "mlflow.source.type": "JOB",
+        "mlflow.source.name": sys.argv[0],
     }
-    tracker.set_tags(tags | _git_tags())
+    git = git_tags()
+    if "git.commit" in git:
+        tags["mlflow.source.git.commit"] = git["git.commit"]
+    tracker.set_tags(tags | git)
 
 
-def _git_tags() -> dict[str, str]:
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container whose user has no name
+        return "unknown"
+
+
+@cache
+def git_tags() -> dict[str, str]:
+    """`git.commit` and `git.clean` of the checkout that runs; empty where there is no git."""
     git = shutil.which("git")
     if git is None:
         return {}

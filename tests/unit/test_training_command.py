@@ -11,7 +11,7 @@ from xpool_platform.config_io import as_kind, flatten
 from xpool_platform.experiments import experiment
 from xpool_platform.sweep_config import SweepConfig
 from xpool_platform.sweeps import sweep_of
-from xpool_platform.tune.training_command import SHORTENED, training_command
+from xpool_platform.training_command import SHORTENED, training_command
 
 SHORTENED_OPTIONS = ("--train.num-steps", "10", "--train.evals-per-run", "2")
 

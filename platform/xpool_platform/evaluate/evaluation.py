@@ -13,7 +13,7 @@ from xpool.bootstrap import PairedDifference, paired_bootstrap
 from xpool.model import XPool
 from xpool_platform.config import EvaluationConfig
 from xpool_platform.console import Console, Stage
-from xpool_platform.data.decode import DecodedManifest
+from xpool_platform.data.decode import BadVideo, DecodedManifest
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
@@ -23,6 +23,7 @@ from xpool_platform.evaluate.result_files import query_table, read_ranks, write_
 from xpool_platform.evaluate.trained_model import load_model
 from xpool_platform.prepare import decode_videos
 from xpool_platform.report import RetrievalReport
+from xpool_platform.run_inputs import dataset_records
 from xpool_platform.tracking.tracker import Tracker
 
 
@@ -33,6 +34,9 @@ class Evaluation:
     report: RetrievalReport
     differences: dict[str, PairedDifference]
     """To the run of `against`, if one was given."""
+
+    bad: list[BadVideo]
+    """Videos of the split that could not be decoded."""
 
 
 def evaluate(
@@ -60,6 +64,7 @@ def evaluate(
     else:
         decoded = decoded.of_split(split)
     videos = decoded.videos
+    tracker.log_inputs(dataset_records(videos, config, {split}))
     other = None
     if config.against:
         queries = query_table(videos["video_id"].to_pylist(), videos["captions"].to_pylist())
@@ -99,7 +104,7 @@ def evaluate(
     if config.eval.num_figures:
         figure = split_attention_figure(model.pooling, videos, embeds, config)
         tracker.log_figure(figure, f"{prefix}attention.png".replace("/", "_"))
-    return Evaluation(report=measured.report, differences=differences)
+    return Evaluation(report=measured.report, differences=differences, bad=decoded.bad)
 
 
 def _encoded(

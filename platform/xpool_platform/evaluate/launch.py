@@ -1,6 +1,8 @@
 """A whole evaluation from the driver: checks, the run's record, and the evaluation itself."""
 
 import os
+import shlex
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,14 @@ from xpool_platform.preflight import (
     with_absolute_paths,
 )
 from xpool_platform.prepare import check_splits, made_manifest, own_manifest
-from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
+from xpool_platform.run_note import NOTE, run_note
+from xpool_platform.run_record import (
+    git_tags,
+    new_run_dir,
+    open_store,
+    record_start,
+    run_ended,
+)
 from xpool_platform.runtime import ray_session
 
 if TYPE_CHECKING:
@@ -83,6 +92,12 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
                 selected_on=_selected_on(config),
                 console=console,
             )
+            if not training_run:
+                command = f"python {shlex.join(sys.argv)}"
+                note = run_note(
+                    evaluation.report, command=command, git=git_tags(), bad=evaluation.bad
+                )
+                tracker.set_tags({NOTE: note})
     return EvaluationResult(
         evaluation=evaluation,
         run_name=run_dir.name,

@@ -34,12 +34,21 @@ from xpool_platform.prepare import (
 )
 from xpool_platform.progress import Follower, start_board
 from xpool_platform.report import RetrievalReport
+from xpool_platform.run_inputs import dataset_records
 from xpool_platform.run_lease import new_run_lease, run_lease
-from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
+from xpool_platform.run_note import NOTE, run_note
+from xpool_platform.run_record import (
+    git_tags,
+    new_run_dir,
+    open_store,
+    record_start,
+    run_ended,
+)
 from xpool_platform.runtime import ray_session
 from xpool_platform.storage_check import check_storage
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.job import TrainingJob, evaluation_steps
+from xpool_platform.training_command import WHERE, training_command
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +167,7 @@ def train_decoded(
             f"{len(train_videos)} training videos, and a batch holds no video twice"
         )
     num_steps, num_evals = _num_steps(config, plan), _num_evals(config, plan)
+    tracker.log_inputs(dataset_records(videos, config, set(splits_of_training(config).values())))
     tracker.log_params(
         {
             "data.num_videos_train": len(train_videos),
@@ -200,8 +210,14 @@ def train_decoded(
     # torch: imported beside Ray's start
     from xpool_platform.train.fit import train_to_the_end  # noqa: PLC0415
 
-    report = train_to_the_end(job, feed, console, follower)
-    return None if report is None else RetrievalReport(**report)
+    done = train_to_the_end(job, feed, console, follower)
+    if done is None:
+        return None
+    report = RetrievalReport(**done)
+    command = training_command(config, {}, without=WHERE)
+    note = run_note(report, command=command, git=git_tags(), bad=decoded.bad)
+    tracker.set_tags({NOTE: note})
+    return report
 
 
 def planned_batch_size(config: ExperimentConfig, videos: pa.Table) -> int:

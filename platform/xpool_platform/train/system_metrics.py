@@ -8,7 +8,7 @@ import pynvml
 
 from xpool_platform.tracking.tracker import Tracker
 
-EVERY_S = 10.0
+FIRST_S, EVERY_S = 2.0, 10.0
 MEGABYTE = 1e6
 
 
@@ -35,7 +35,9 @@ class SystemMetrics:
     def _log(self) -> None:
         psutil.cpu_percent()  # the share since the call before
         before = psutil.net_io_counters()
-        while not self._ended.wait(EVERY_S):
+        pause = FIRST_S
+        while not self._ended.wait(pause):
+            pause = EVERY_S
             memory, network = psutil.virtual_memory(), psutil.net_io_counters()
             received = network.bytes_recv - before.bytes_recv
             transmitted = network.bytes_sent - before.bytes_sent

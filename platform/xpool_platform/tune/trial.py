@@ -19,9 +19,9 @@ from xpool_platform.run_lease import run_lease
 from xpool_platform.run_record import record_start
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.launch import train_decoded
+from xpool_platform.training_command import training_command
 from xpool_platform.tune.distributions import Value
 from xpool_platform.tune.space import with_values
-from xpool_platform.tune.training_command import training_command
 from xpool_platform.tune.trial_record import TrialEvaluation, TrialRecord, TrialRecords
 
 PAIRS = "num_pairs"

@@ -1,12 +1,15 @@
-"""The command that trains what a trial trained, or its winner anew."""
+"""The command that trains what a run trained, or a trial, or its winner anew."""
 
 import shlex
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten
 from xpool_platform.experiments import experiment
-from xpool_platform.tune.distributions import Value
+
+WHERE = ("run_name", "output_dir", "tracking.uri", "tracking.experiment")
+"""Fields that decide nothing of what is trained."""
 
 SHORTENED = (
     *("train.num_steps", "train.num_epochs", "train.select_on", "train.select_mean_of"),
@@ -16,7 +19,7 @@ SHORTENED = (
 
 
 def training_command(
-    config: ExperimentConfig, values: Mapping[str, Value], *, without: Collection[str] = ()
+    config: ExperimentConfig, values: Mapping[str, Any], *, without: Collection[str] = ()
 ) -> str:
     """With the config's fields that the experiment has otherwise, but for some, and the values."""
     own = flatten(experiment(config.name))
