@@ -45,11 +45,12 @@ def new_run_dir(config: ExperimentConfig, parent: Path, kind: str = "") -> Path:
 
 
 def open_store(
-    config: ExperimentConfig, output_dir: Path, *, then_import: str
+    config: ExperimentConfig, output_dir: Path, *, then_import: str, may_be_away: bool = False
 ) -> "Future[MlflowStore]":
     """MLflow's store, opened beside Ray's start: both take seconds.
 
-    The same thread imports the module that is needed next, since torch takes seconds too.
+    The same thread imports the module that is needed next, since torch takes seconds too. A server
+    that may be away is only asked for runs that are there already.
     """
 
     def opened() -> "MlflowStore":
@@ -59,6 +60,7 @@ def open_store(
             config.tracking.uri or f"sqlite:///{output_dir / 'mlflow.db'}",
             config.tracking.experiment or config.name,
             output_dir / "mlartifacts",
+            may_be_away=may_be_away,
         )
         importlib.import_module(then_import)
         return store

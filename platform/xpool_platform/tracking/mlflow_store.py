@@ -23,15 +23,21 @@ T = TypeVar("T")
 class MlflowStore:
     """A tracking store that has answered, and this project's experiment in it.
 
-    Raises UserError if the store or server does not answer. A store in a local file keeps its
-    artifacts under `artifacts`.
+    Raises UserError if the store or server does not answer, unless it may be away: then only runs
+    that are there already can be had. A store in a local file keeps its artifacts under
+    `artifacts`.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
+    def __init__(
+        self, uri: str, experiment: str, artifacts: Path, *, may_be_away: bool = False
+    ) -> None:
         self.uri = uri
         self.experiment = experiment
+        self._client = MlflowClient(tracking_uri=uri)
+        self._experiment_id = ""
+        if may_be_away:
+            return
         with _as_user_error(uri):
-            self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 location = artifacts.as_uri() if uri.startswith("sqlite:") else None

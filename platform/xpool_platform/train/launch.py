@@ -83,7 +83,9 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
     else:
         run_dir = new_run_dir(config, output_dir / "runs")
         lease = new_run_lease(run_dir)
-    opening = open_store(config, output_dir, then_import="xpool_platform.train.fit")
+    opening = open_store(
+        config, output_dir, then_import="xpool_platform.train.fit", may_be_away=bool(resume)
+    )
     with lease, ray_session():
         check_cluster(config)
         check_storage(_places(config, run_dir))
