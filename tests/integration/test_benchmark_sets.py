@@ -70,9 +70,8 @@ def test_the_mean_of_evaluations_decides(msvd, tmp_path):
     assert done.status == 0, done.err
     assert "best of the checkpoints by t2v R@1 on test" in done.out
     run = runs_of(tmp_path / "out", "msvd")["mean of three"]
-    recalls: dict[int, float] = {}
-    for step, value in history(tmp_path / "out", run, "test/t2v/R1"):
-        recalls.setdefault(step, value)  # the report on the best follows at the last step
+    recalls = dict(history(tmp_path / "out", run, "progress/test/t2v/R1"))
+    ((_, reported),) = history(tmp_path / "out", run, "test/t2v/R1")
     newest = deque(maxlen=3)
     means = {}
     for step in sorted(recalls):
@@ -82,3 +81,4 @@ def test_the_mean_of_evaluations_decides(msvd, tmp_path):
     best = max(means, key=lambda step: (means[step], -step))
     assert run.data.metrics["best/step"] == best
     assert run.data.metrics["best/test/t2v/R1"] == pytest.approx(means[best])
+    assert reported == recalls[best]
