@@ -15,7 +15,7 @@ from xpool_platform.tracking.figures_of_comparison import Estimate, forest_figur
 
 TEMPLATE = "page.html.j2"
 SHOWN = (("t2v/R1", "text to video"), ("v2t/R1", "video to text"))
-CHANCE, REAL = f"p ≥ {SIGNIFICANT}", f"p < {SIGNIFICANT}"
+CHANCE, REAL = f"p ≥ {SIGNIFICANT}", f"p < {SIGNIFICANT}, uncorrected"
 DPI = 110
 
 
