@@ -19,6 +19,7 @@ from xpool_platform.errors import UserError
 from xpool_platform.experiments import EXPERIMENTS
 
 Config = TypeVar("Config", bound=ExperimentConfig)
+Options = TypeVar("Options")
 
 
 def split_name(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -39,17 +40,30 @@ def option_value(arguments: list[str], option: str) -> str | None:
 
 def parse(description: str, arguments: list[str], default: Config) -> Config:
     """The config that the options ask for. Raises UserError for what is wrong in them."""
-    _check_options(default, arguments)
+    experiments = (
+        f"Experiments: {', '.join(EXPERIMENTS)}. The defaults below are those of {default.name}."
+    )
+    return parse_options(f"{description}\n\n{experiments}", arguments, default)
+
+
+def parse_options(
+    description: str, arguments: list[str], example: Options, *, has_names: bool = False
+) -> Options:
+    """The same for a config of any kind, of which `example` has the defaults.
+
+    With `has_names` the command line begins with the values of the field that has no default.
+    """
+    _check_options(example, arguments)
     complaint = io.StringIO()
+    markers = (tyro.conf.FlagConversionOff, tyro.conf.PositionalRequiredArgs)
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                type(default),
+                type(example),
                 args=arguments,
-                default=default,
-                description=f"{description}\n\nExperiments: {', '.join(EXPERIMENTS)}. The "
-                f"defaults below are those of {default.name}.",
-                config=(tyro.conf.FlagConversionOff,),
+                default=None if has_names else example,
+                description=description,
+                config=markers if has_names else markers[:1],
             )
     except BrokenPipeError:  # as in `--help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,7 +99,7 @@ def _sentence(box: str) -> str:
     return re.sub(r"^Error parsing (?:(--\S+: )|\S+: )", r"\1", " ".join(lines)) or box
 
 
-def _check_options(default: ExperimentConfig, arguments: list[str]) -> None:
+def _check_options(default: object, arguments: list[str]) -> None:
     known = {f"--{name.replace('_', '-')}" for name in flatten(default)} | {"--help", "-h"}
     for argument in arguments:
         option = argument.split("=", 1)[0]

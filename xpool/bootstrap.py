@@ -4,11 +4,11 @@ Test sets are resampled by videos, each with all its captions, since the caption
 its difficulty.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from xpool.metrics import RECALL_AT, RetrievalRanks, metrics_of_ranks
 
@@ -21,11 +21,27 @@ def bootstrap_intervals(
     Videos are drawn with replacement, each with all its captions, since the captions of a video
     share its difficulty.
     """
-    resampled: dict[str, list[float]] = {}
+    drawn = resampled_metrics(ranks, num_resamples=num_resamples, seed=seed)
+    return {key: _interval(values) for key, values in drawn.values.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResampledMetrics:
+    """The metrics of a run on resampled test sets, the same ones for every run of a seed."""
+
+    ranks: RetrievalRanks
+    values: dict[str, Float[np.ndarray, " num_resamples"]]
+
+
+def resampled_metrics(
+    ranks: RetrievalRanks, *, num_resamples: int = 10_000, seed: int = 0
+) -> ResampledMetrics:
+    """What a run reaches on each resampled test set; what takes the time in comparing runs."""
+    values: dict[str, list[float]] = {}
     for counts in _resamples(len(ranks.v2t), num_resamples, seed):
         for key, value in _weighted_metrics(ranks, counts).items():
-            resampled.setdefault(key, []).append(value)
-    return {key: _interval(values) for key, values in resampled.items()}
+            values.setdefault(key, []).append(value)
+    return ResampledMetrics(ranks=ranks, values={k: np.array(v) for k, v in values.items()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,26 +70,36 @@ def paired_bootstrap(
     Source: Efron and Tibshirani 1993, chapters 13 and 15. Raises ValueError if the runs do not rank
     the same queries.
     """
-    if not np.array_equal(ranks.video_of_text, other.video_of_text):
+    drawn = [
+        resampled_metrics(each, num_resamples=num_resamples, seed=seed) for each in (ranks, other)
+    ]
+    return paired_differences(*drawn)
+
+
+def paired_differences(
+    drawn: ResampledMetrics, other: ResampledMetrics
+) -> dict[str, PairedDifference]:
+    """The first run minus the other on the same resampled test sets, for each metric.
+
+    Raises ValueError if the runs do not rank the same queries.
+    """
+    ranks, theirs = drawn.ranks, other.ranks
+    if not np.array_equal(ranks.video_of_text, theirs.video_of_text):
         raise ValueError(
             f"the two runs do not rank the same queries: {len(ranks.t2v)} texts of "
-            f"{len(ranks.v2t)} videos, and {len(other.t2v)} of {len(other.v2t)}"
+            f"{len(ranks.v2t)} videos, and {len(theirs.t2v)} of {len(theirs.v2t)}"
         )
-    differences: dict[str, list[float]] = {}
-    for counts in _resamples(len(ranks.v2t), num_resamples, seed):
-        theirs = _weighted_metrics(other, counts)
-        for key, value in _weighted_metrics(ranks, counts).items():
-            differences.setdefault(key, []).append(value - theirs[key])
-    ours, theirs = metrics_of_ranks(ranks), metrics_of_ranks(other)
+    metrics, other_metrics = metrics_of_ranks(ranks), metrics_of_ranks(theirs)
     results = {}
-    for key, values in differences.items():
-        low, high = _interval(values)
-        opposed = min(np.sum(np.array(values) <= 0), np.sum(np.array(values) >= 0))
+    for key, values in drawn.values.items():
+        differences = values - other.values[key]
+        low, high = _interval(differences)
+        opposed = min(np.sum(differences <= 0), np.sum(differences >= 0))
         results[key] = PairedDifference(
-            difference=ours[key] - theirs[key],
+            difference=metrics[key] - other_metrics[key],
             low=low,
             high=high,
-            p_value=min(1.0, 2 * float(opposed + 1) / (num_resamples + 1)),
+            p_value=min(1.0, 2 * float(opposed + 1) / (len(differences) + 1)),
         )
     return results
 
@@ -107,6 +133,6 @@ def _weighted_metrics(
     return metrics
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
+def _interval(values: Float[np.ndarray, " num_resamples"]) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -19,8 +19,8 @@ def as_kind(config: ExperimentConfig, kind: type[Kind], **more: Any) -> Kind:
     return kind(**{f.name: getattr(config, f.name) for f in fields(ExperimentConfig)}, **more)
 
 
-def flatten(config: ExperimentConfig) -> dict[str, Any]:
-    """`section.field` to value, for all fields."""
+def flatten(config: Any) -> dict[str, Any]:
+    """`section.field` to value, for all fields of a config of any kind."""
     flat: dict[str, Any] = {}
 
     def visit(prefix: str, value: Any) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -121,17 +122,33 @@ class Console:
             )
         self._rich.print(table)
 
-    def rows(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; of a cell's lines all but the first are dim."""
-        table = Table(title=title, title_justify="left")
-        for name in header:
+    def rows(
+        self,
+        title: str,
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        unbroken: bool = False,
+    ) -> None:
+        """A table of text as it is; of a cell's lines all but the first are dim.
+
+        Where it is too wide cells are broken; with `unbroken` only those of the first column, and
+        if that does not do, lines are longer than the terminal is wide.
+        """
+        table = Table(title=escape(title), title_justify="left")
+        for i, name in enumerate(header):
             table.add_column(
-                name, justify="left" if name == header[0] else "right", overflow="fold"
+                escape(name),
+                justify="right" if i else "left",
+                overflow="fold",
+                no_wrap=unbroken and i > 0,
             )
         for row in rows:
-            cells = [cell.partition("\n") for cell in row]
+            cells = [escape(cell).partition("\n") for cell in row]
             table.add_row(*(f"{first}{end}[dim]{rest}[/dim]" for first, end, rest in cells))
-        self._rich.print(table)
+        needed = self._rich.measure(table, options=self._rich.options.update(max_width=10_000))
+        width = max(self._rich.width, needed.minimum) if unbroken else None
+        self._rich.print(table, width=width, crop=False)
 
     def differences(self, differences: Mapping[str, PairedDifference], other: str) -> None:
         """This run minus another on the same queries."""

@@ -99,6 +99,12 @@ def test_a_run_by_its_name_gives_the_figures_of_its_training(output):
     assert summary["differences"]["t2v/R5"]["p_value"] == expected["t2v/R5"].p_value
     assert summary["differences"]["v2t/MnR"]["difference"] == expected["v2t/MnR"].difference
 
+    names = ("averaged", "again", "--name", "two")
+    job = start_job(*names, "--output-dir", str(output), script="jobs/compare.py")
+    assert finish(job).status == 0
+    compared = json.loads((output / "comparisons" / "two" / "comparison.json").read_text())
+    assert list(compared["differences"].values()) == [summary["differences"]]
+
     run = runs_of(output)["again"]
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/t2v/R1"] == summary["metrics"]["t2v/R1"]

@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpool.bootstrap import bootstrap_intervals, paired_bootstrap
+from xpool.bootstrap import (
+    bootstrap_intervals,
+    paired_bootstrap,
+    paired_differences,
+    resampled_metrics,
+)
 from xpool.metrics import RetrievalRanks, metrics_of_ranks, retrieval_ranks
 
 
@@ -70,6 +75,17 @@ def test_pairing_finds_what_separate_intervals_cannot():
         opposite = paired_bootstrap(weaker, stronger, num_resamples=1000)[key]
         assert opposite.difference == -paired.difference
         assert opposite.p_value == paired.p_value
+
+
+def test_what_was_drawn_once_serves_every_pair():
+    rng = np.random.default_rng(4)
+    runs = [ranks_of(strength, rng.random((80, 80)), 80) for strength in (0.5, 0.6, 0.7)]
+    drawn = [resampled_metrics(ranks, num_resamples=100) for ranks in runs]
+    for i, j in ((0, 1), (2, 0), (1, 2)):
+        expected = paired_bootstrap(runs[i], runs[j], num_resamples=100)
+        assert paired_differences(drawn[i], drawn[j]) == expected
+    low, high = np.percentile(drawn[0].values["v2t/MnR"], [2.5, 97.5])
+    assert bootstrap_intervals(runs[0], num_resamples=100)["v2t/MnR"] == (low, high)
 
 
 def test_equal_runs_are_told_apart_as_rarely_as_the_test_says():

@@ -84,7 +84,7 @@ def test_a_value_can_be_asked_for_before_parsing():
     assert option_value(["--run"], "--run-name") is None
 
 
-@pytest.mark.parametrize("job", ["train", "evaluate"])
+@pytest.mark.parametrize("job", ["train", "evaluate", "compare"])
 def test_help_into_a_pipe_that_closes_early_is_no_error(job):
     script = Path(__file__).parents[2] / "jobs" / f"{job}.py"
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))} --help | head -1"

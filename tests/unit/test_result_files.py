@@ -24,6 +24,7 @@ from xpool_platform.evaluate.result_files import (
     RANKS_SCHEMA,
     find_ranks,
     ranks_table,
+    read_ranked_queries,
     read_ranks,
     write_results,
 )
@@ -80,6 +81,29 @@ def test_other_queries_and_other_files_are_refused(tmp_path, scores, ranks):
     path.write_text("hello")
     with pytest.raises(UserError, match=r"is no ranks.parquet of this project"):
         read_ranks(path, table)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("rank", [0, 1, 1, 1, 1, 1, 1, 1], "is damaged: its 5 captions and 3 videos"),
+        ("rank", [4, 1, 1, 1, 1, 1, 1, 1], "ranks that cannot be"),
+        ("rank", [2**31 - 1, *[1] * 7], "ranks that cannot be"),
+        ("rank", [None, 1, 1, 1, 1, 1, 1, 1], "is no ranks.parquet"),
+        ("rank", ["one"] * 8, "is no ranks.parquet"),
+        ("direction", ["t2v"] * 8, "its 8 captions and 0 videos do not belong together"),
+        ("video_id", ["b.mp4"] * 8, "do not belong together"),
+        ("video_id", ["d.mp4"] * 5 + VIDEO_IDS, "do not belong together"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused(tmp_path, scores, ranks, *, column, value, words):
+    table = ranks_table(ranks, scores, VIDEO_IDS, CAPTIONS)
+    damaged = table.set_column(table.column_names.index(column), column, [value])
+    pq.write_table(damaged, tmp_path / RANKS)
+    with pytest.raises(UserError) as caught:
+        read_ranked_queries(tmp_path / RANKS, "whose: ")
+    assert str(caught.value).startswith("whose: ")
+    assert words in str(caught.value)
 
 
 def test_ranks_by_file_folder_and_name(tmp_path):

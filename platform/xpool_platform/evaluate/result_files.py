@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xpool.metrics import RetrievalRanks
@@ -109,22 +110,64 @@ def read_ranks(path: Path, table: pa.Table) -> RetrievalRanks:
 
     Raises UserError if the file is of another kind, or ranks other queries.
     """
+    other = read_ranked_queries(path, "against: ")
     try:
-        other = pq.read_table(path, columns=["direction", "video_id", "caption", "rank"])
-    except (pa.ArrowException, OSError) as error:
+        return ranks_in_order(other, table)
+    except OtherQueriesError as error:
+        raise UserError(
+            f"against: {path} does not rank the same queries: it has {len(other)}, this "
+            f"evaluation {len(table)}, and {error}; evaluate both on the same split of the same "
+            "data"
+        ) from error
+
+
+def read_ranked_queries(path: Path, whose: str = "") -> pa.Table:
+    """The queries in a file, as in `query_table`, and the plain `rank` of each.
+
+    `whose` begins the messages. Raises UserError if the file is of another kind, or ranks what
+    cannot be.
+    """
+    names = ["direction", "video_id", "caption", "rank"]
+    try:
+        table = pq.read_table(path, columns=names).cast(
+            pa.schema([RANKS_SCHEMA.field(name) for name in names])
+        )
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"against: {path} is no {RANKS} of this project: {reason}") from error
+        raise UserError(f"{whose}{path} is no {RANKS} of this project: {reason}") from error
+    is_text = pc.equal(table["direction"], "t2v")
+    texts, videos = table.filter(is_text), table.filter(pc.invert(is_text))
+    ranks = table["rank"].to_numpy()
+    if (
+        not len(videos)
+        or pc.count_distinct(videos["video_id"]).as_py() != len(videos)
+        or set(texts["video_id"].to_pylist()) != set(videos["video_id"].to_pylist())
+        or not (ranks.min() >= 1 and ranks.max() <= len(videos))
+    ):
+        raise UserError(
+            f"{whose}{path} is damaged: its {len(texts)} captions and {len(videos)} videos do not "
+            "belong together, or have ranks that cannot be; evaluate the run again"
+        )
+    return table
+
+
+class OtherQueriesError(ValueError):
+    """Two evaluations do not rank the same queries; says how many, and names one."""
+
+
+def ranks_in_order(other: pa.Table, table: pa.Table) -> RetrievalRanks:
+    """The ranks of other, of `read_ranked_queries`, in the order of the queries of `table`.
+
+    Raises OtherQueriesError if the queries are not the same.
+    """
     place = {key: row for row, key in enumerate(_keys(other))}
     keys = _keys(table)
     unknown = [key for key in keys if key not in place]
     if unknown or len(place) != len(keys):
         more = f", such as {unknown[0][:3]}" if unknown else ""
-        raise UserError(
-            f"against: {path} does not rank the same queries: it has {len(place)}, this evaluation "
-            f"{len(keys)}, and {len(unknown)} of these are not in it{more}; evaluate both on the "
-            "same split of the same data"
-        )
-    ranks = np.array(other["rank"].to_pylist())[[place[key] for key in keys]]
+        raise OtherQueriesError(f"{len(unknown)} of these are not in the other{more}")
+    ranks = other["rank"].to_numpy()[[place[key] for key in keys]]
     is_text = np.array(table["direction"].to_pylist()) == "t2v"
     column_of = {
         video_id: i for i, video_id in enumerate(table["video_id"].filter(~is_text).to_pylist())
