@@ -1,7 +1,6 @@
 """Runs that MLflow has already: found by id or name, read, added to."""
 
 import difflib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,19 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xpool_platform.tracking.mlflow_tracker import PARENT  # first: MLflow reads what it sets
-
-# isort: split
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from xpool_platform.errors import UserError
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 SQLITE = "sqlite:///"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-CONTEXT = "mlflow.data.context"
 EVALUATIONS = "evaluations"
 RESULT_FILES = "metrics.json", "ranks.parquet"
 AT_ONCE = 1000
@@ -99,7 +93,7 @@ class RecordedRuns:
     def below(self, run: RecordedRun) -> list[RecordedRun]:
         """The runs below a run, as a sweep's trials are, in the order of their names."""
         with self._answers():
-            found = self._search(f"tags.`{PARENT}` = '{run.run_id}'")
+            found = self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'")
         return sorted(map(self._recorded, found), key=lambda each: each.name)
 
     def result_folders(self, run: RecordedRun) -> list[str]:
@@ -155,7 +149,9 @@ class RecordedRuns:
         info, data = run.info, run.data
         datasets = {}
         for each in run.inputs.dataset_inputs if run.inputs else []:
-            used_for = next((tag.value for tag in each.tags if tag.key == CONTEXT), "data")
+            used_for = next(
+                (tag.value for tag in each.tags if tag.key == MLFLOW_DATASET_CONTEXT), "data"
+            )
             datasets[used_for] = f"{each.dataset.name} {each.dataset.digest}"
         return RecordedRun(
             run_id=info.run_id,
