@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -179,6 +180,12 @@ def empty_store(tmp_path_factory) -> Path:
 def client(empty_store, tmp_path) -> MlflowClient:
     shutil.copyfile(empty_store, tmp_path / "store.db")
     return MlflowClient(f"sqlite:///{tmp_path}/store.db")
+
+
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch):
+    """MLflow leaves the code of each model that it loads on the path, for all tests to come."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def new_run(client: MlflowClient, tmp_path: Path) -> str:
