@@ -82,7 +82,7 @@ def read_file(location: str, name: str) -> pa.Buffer:
             raise DamagedCheckpointError(
                 f"{location}/{name} has {content.size} of its {said['bytes']} bytes"
             )
-        if _digest(content) != said["blake2b"]:
+        if digest_of(content) != said["blake2b"]:
             raise DamagedCheckpointError(
                 f"{location}/{name} is not what was written: its hash differs"
             )
@@ -185,8 +185,9 @@ def _is_step(name: str) -> bool:
 
 
 def _entry(content: bytes) -> dict[str, int | str]:
-    return {"bytes": len(content), "blake2b": _digest(content)}
+    return {"bytes": len(content), "blake2b": digest_of(content)}
 
 
-def _digest(content: bytes | pa.Buffer) -> str:
+def digest_of(content: bytes | pa.Buffer) -> str:
+    """The hash by which a file is known."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -27,6 +27,14 @@ class TestGuard:
         guard.close()
         assert child.poll() is not None
 
+    def test_files_of_the_working_directory_are_no_modules(self, tmp_path, monkeypatch):
+        path = write_video(tmp_path / "a.mp4", 4)
+        (tmp_path / "simplejpeg.py").write_text("raise SystemExit(3)")
+        monkeypatch.chdir(tmp_path)
+        guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
+        assert len(guard.decode(str(path), settings()).frames) == 4
+        guard.close()
+
     def test_an_error_comes_back_and_the_child_stays(self, tmp_path):
         guard = DecodeGuard(deadline_s=60, memory_bytes=4 * 2**30)
         (tmp_path / "empty.mp4").touch()

@@ -71,8 +71,10 @@ class DecodeGuard:
         roots = [Path(package.__file__ or "").parents[1] for package in (xpool, xpool_platform)]
         environment["PYTHONPATH"] = os.pathsep.join(map(str, roots))
         environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = "1"
+        module = "xpool_platform.data.decode_child"
         return subprocess.Popen(
-            [sys.executable, "-m", "xpool_platform.data.decode_child", str(self.memory_bytes)],
+            # -P: a file in the working directory is no module of ours
+            [sys.executable, "-P", "-m", module, str(self.memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -9,5 +9,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# a model is not made of what lies in the working directory
+os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
 for chatty in ("alembic", "urllib3.connectionpool"):
     logging.getLogger(chatty).setLevel(logging.ERROR)
