@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: setup train test check bench ui lock clean
+.PHONY: setup train test check bench ui demo-sweep screenshots lock clean
 
 setup: $(SETUP)
 
@@ -31,8 +31,26 @@ check: setup
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -m "slow or not slow" $(ARGS)
 
+PORT ?= 5000
+
 ui: setup
-	$(BIN)/python -m mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/outputs/mlflow.db"
+	$(BIN)/python jobs/ui.py --port $(PORT)
+
+# Four trials in a few minutes on two cores, for the pages to show; typed again it goes on.
+DEMO := --num-trials 4 --train.num-steps 120 --train.evals-per-run 3 \
+  --data.shapes.num-train 240 --data.shapes.num-val 60 --data.shapes.num-test 60
+SWEEP = $${XPOOL_OUTPUT_DIR:-outputs}/sweeps/demo-sweep
+
+demo-sweep: setup
+	@if test -e "$(SWEEP)/finished"; then echo "demo-sweep is done; make ui shows it"; \
+	elif test -e "$(SWEEP)/run.json"; then $(BIN)/python jobs/tune.py --resume demo-sweep; \
+	else $(BIN)/python jobs/tune.py shapes --run-name demo-sweep $(DEMO); fi
+
+# The pictures in docs/, of three runs of the default experiment; needs Chromium.
+screenshots: setup
+	XPOOL_WHOLE_RUNS=1 XPOOL_SCREENSHOTS="$(CURDIR)/outputs/screenshots" \
+	  $(BIN)/python -m pytest -m slow tests/integration/test_mlflow_pages.py
+	cp outputs/screenshots/mlflow_run.png outputs/screenshots/mlflow_compare.png docs
 
 lock:
 	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes \
