@@ -8,8 +8,8 @@ from mlflow.tracking import MlflowClient
 
 from xpool.bootstrap import bootstrap_intervals
 from xpool.metrics import chance_metrics, metrics_of_ranks, retrieval_ranks
-from xpool_platform.evaluate.result_files import ranks_table, write_results
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import ranks_table, write_results
 
 NUM_VIDEOS, CAPTIONS_EACH = 40, 2
 

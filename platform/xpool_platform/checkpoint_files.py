@@ -145,6 +145,13 @@ def best_first(states: Mapping[int, CheckpointState]) -> list[int]:
     return sorted(scores, key=lambda step: (-scores[step], step))
 
 
+def best_checkpoint(location: str) -> str:
+    """The best checkpoint of a run, the last if none has a score; empty if there is none."""
+    kept = checkpoints_below(location)
+    best = best_first({step: read_state(folder) for step, folder in kept.items()})
+    return kept[best[0] if best else max(kept)] if kept else ""
+
+
 def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint") -> Path:
     """The checkpoint that a user means: absolute, a folder of ours or a file of another kind.
 
@@ -154,10 +161,9 @@ def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint"
     for path in (Path(name).expanduser().absolute(), output_dir.absolute() / "runs" / name):
         if path.is_file() or is_checkpoint(path):
             return path
-        kept = checkpoints_below(_checkpoints_of_run(path))
-        if kept:
-            best = best_first({step: read_state(folder) for step, folder in kept.items()})
-            return Path(kept[best[0] if best else max(kept)])
+        best = best_checkpoint(_checkpoints_of_run(path))
+        if best:
+            return Path(best)
     files = f"{WEIGHTS}, {CONFIG}, {STATE} and {MANIFEST}"
     raise UserError(
         f"checkpoint {name!r} is neither a file, nor a folder with {files}, nor a run with "

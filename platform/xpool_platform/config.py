@@ -43,7 +43,7 @@ class TrackingConfig:
     """MLflow's experiment; empty: the name of this project's experiment."""
 
     log_checkpoints: bool = True
-    """Whether the best and the last checkpoint are copied to MLflow's artifacts."""
+    """Whether MLflow gets the best and the last checkpoint, and the best as a model to load."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +90,16 @@ class TrainingConfig(ExperimentConfig):
 
     resume: str = ""
     """Name of a run that was interrupted, to go on with; its config is its own."""
+
+    register: str = ""
+    """Name under which MLflow's model registry gets the best model; empty: it does not."""
+
+    def __post_init__(self) -> None:
+        if self.register and not self.tracking.log_checkpoints:
+            raise ValueError(
+                f"register {self.register!r} needs tracking.log_checkpoints True: the registry "
+                "takes a model that the run has"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from xpool_platform.compare.config import ComparisonConfig, RecordConfig
 from xpool_platform.compare.launch import run_comparison
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import read_ranks
+from xpool_platform.result_files import read_ranks
 
 
 def compare_job(*arguments: str) -> Done:

@@ -40,10 +40,10 @@ from xpool_platform.data.frame_store import write_frames
 from xpool_platform.data.kept_frames import Decoding
 from xpool_platform.data.video import FrameSettings
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.champion import beats_champion
 from xpool_platform.evaluate.encode import encode_split
-from xpool_platform.evaluate.result_files import ranks_table
 from xpool_platform.experiments import shapes
+from xpool_platform.result_files import ranks_table
+from xpool_platform.tracking.champion import beats_champion
 from xpool_platform.tracking.logged_model import MeasuredOn, log_model
 from xpool_platform.tracking.model_folder import save_model_folder
 from xpool_platform.tracking.model_registry import register

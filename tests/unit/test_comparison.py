@@ -10,8 +10,8 @@ from xpool_platform.compare.compared_run import ComparedRun
 from xpool_platform.compare.comparison import compare, holm
 from xpool_platform.compare.differing import differing, facts_of
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import RANKS_SCHEMA
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import RANKS_SCHEMA
 
 KEYS = [f"{direction}/{name}" for direction in ("t2v", "v2t") for name in METRICS]
 

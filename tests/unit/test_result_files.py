@@ -19,7 +19,7 @@ from xpool_platform.checkpoint_files import (
     write_files,
 )
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import (
+from xpool_platform.result_files import (
     RANKS,
     RANKS_SCHEMA,
     find_ranks,

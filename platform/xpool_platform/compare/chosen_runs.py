@@ -11,7 +11,7 @@ from xpool_platform.compare.differing import facts_of
 from xpool_platform.console import Console
 from xpool_platform.data.plain_text import named
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import METRICS, RANKS, read_ranked_queries
+from xpool_platform.result_files import METRICS, RANKS, read_ranked_queries
 
 if TYPE_CHECKING:
     from xpool_platform.tracking.recorded_runs import RecordedRun, RecordedRuns

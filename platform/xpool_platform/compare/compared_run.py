@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from xpool_platform.data.plain_text import named
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import METRICS
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import METRICS
 
 _converter = cattrs.Converter()
 

@@ -9,7 +9,7 @@ from xpool.metrics import RetrievalRanks
 from xpool_platform.compare.compared_run import ComparedRun
 from xpool_platform.compare.differing import differing
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import OtherQueriesError, ranks_in_order
+from xpool_platform.result_files import OtherQueriesError, ranks_in_order
 
 DECISIVE = "t2v/R1"
 """The metric by which runs are told apart."""

@@ -19,10 +19,10 @@ from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.encoders import Encoders
 from xpool_platform.evaluate.measure import PLAIN, measure_split
-from xpool_platform.evaluate.result_files import query_table, read_ranks, write_results
 from xpool_platform.evaluate.trained_model import load_model
 from xpool_platform.prepare import decode_videos
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import query_table, read_ranks, write_results
 from xpool_platform.run_inputs import dataset_records
 from xpool_platform.tracking.tracker import Tracker
 

@@ -12,7 +12,6 @@ from xpool_platform.config import EvaluationConfig
 from xpool_platform.config_io import read_config, write_config
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import find_ranks
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
     check_cluster,
@@ -21,6 +20,7 @@ from xpool_platform.preflight import (
     with_absolute_paths,
 )
 from xpool_platform.prepare import check_splits, made_manifest, own_manifest
+from xpool_platform.result_files import find_ranks
 from xpool_platform.run_note import NOTE, run_note
 from xpool_platform.run_record import (
     git_tags,
@@ -66,7 +66,7 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
         check_cluster(config)
         check_network()
         store = opening.result()
-        run_dir.mkdir(parents=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
         if training_run:
             tracker = store.open_run(training_run, run_dir, console.line)
             prefix = f"evaluate/{run_dir.name}/"

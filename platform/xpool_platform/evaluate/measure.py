@@ -15,8 +15,8 @@ from xpool.postprocessing import dual_softmax, qb_norm
 from xpool.scoring import score_matrix
 from xpool_platform.config import EvalConfig
 from xpool_platform.evaluate.encode import SplitEmbeds
-from xpool_platform.evaluate.result_files import ranks_table
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import ranks_table
 
 PLAIN, DUAL_SOFTMAX, QB_NORM = "plain", "dual_softmax", "qb_norm"
 

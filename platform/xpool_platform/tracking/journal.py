@@ -121,20 +121,31 @@ def num_unsent(folder: Path) -> int:
     return sum(1 for journal in journals(folder) for _ in unsent(journal))
 
 
+def last_status(run_dir: Path) -> tuple[str, int] | None:
+    """How a run was said to be last, and since when, in milliseconds; None: nothing was said."""
+    said = [entry for entry in _entries(run_dir) if entry["kind"] == "status"]
+    return (said[-1]["status"], said[-1]["time_ms"]) if said else None
+
+
 def metric_history(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """All metrics of a run by name: (step, value), each step once, rising."""
     history: dict[str, dict[int, float]] = {}
+    for said in _entries(run_dir):
+        if said["kind"] == "metrics":
+            for step, metrics in said["steps"].items():
+                for name, value in metrics.items():
+                    history.setdefault(name, {}).setdefault(int(step), value)
+    return {name: sorted(values.items()) for name, values in history.items()}
+
+
+def _entries(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """All whole entries of a run, sent or not."""
     for journal in journals(run_dir / TRACKING):
         with journal.open("rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                said = json.loads(line)
-                if said["kind"] == "metrics":
-                    for step, metrics in said["steps"].items():
-                        for name, value in metrics.items():
-                            history.setdefault(name, {}).setdefault(int(step), value)
-    return {name: sorted(values.items()) for name, values in history.items()}
+                yield json.loads(line)
 
 
 def _first_bytes(journal: Path) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xpool_platform.checkpoint_files import CONFIG, MANIFEST, STATE, WEIGHTS
 from xpool_platform.locations import is_uri, read_whole
 from xpool_platform.tracking.journal import TRACKING, Journal
-from xpool_platform.tracking.tracker import DatasetRecord, RunStatus
+from xpool_platform.tracking.tracker import DatasetRecord, ModelRecord, RunStatus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +27,7 @@ class JournalTracker:
 
     def __init__(self, run_dir: Path, who: str, *, uri: str, run_id: str) -> None:
         self.uri, self.run_id, self.run_dir = uri, run_id, run_dir
+        self._who = who
         self._journal = Journal(run_dir, who, uri=uri, run_id=run_id)
         self.began_s = self._journal.run.began_s
 
@@ -70,8 +71,17 @@ class JournalTracker:
         for file in (WEIGHTS, CONFIG, STATE, MANIFEST):
             self.log_artifact(Path(location, file), f"checkpoints/{name}")
 
-    def set_status(self, status: RunStatus) -> None:
-        self._journal.write("status", status=status, time_ms=int(time.time() * 1000))
+    def log_model(self, model: ModelRecord) -> None:
+        # a new file: all others are sent before it, the metrics of workers among them
+        self._journal.close()
+        self._journal = Journal(self.run_dir, self._who, uri=self.uri, run_id=self.run_id)
+        self._journal.write("model", **asdict(model))
+
+    def register(self, name: str, ranks: str) -> None:
+        self._journal.write("register", name=name, ranks=ranks)
+
+    def set_status(self, status: RunStatus, since_ms: int | None = None) -> None:
+        self._journal.write("status", status=status, time_ms=since_ms or int(time.time() * 1000))
 
     def finish(self, status: RunStatus) -> None:
         self.set_status(status)

@@ -1,6 +1,7 @@
 """A run in MLflow, as the place to which its journals are sent."""
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
 
+from xpool_platform.errors import UserError
+from xpool_platform.tracking.champion import beats_champion
 from xpool_platform.tracking.journal import Entry
-from xpool_platform.tracking.sender import AwayError, RefusedError
+from xpool_platform.tracking.model_registry import register
+from xpool_platform.tracking.sender import AwayError, RefusedError, Say
 
 MAX_PARAM_CHARS = 6000
 MAX_TAG_CHARS = 8000
@@ -28,8 +32,9 @@ class MlflowRun:
     A run that is new has none, and is not asked.
     """
 
-    def __init__(self, uri: str, run_id: str, *, is_new: bool = False) -> None:
+    def __init__(self, uri: str, run_id: str, *, say: Say, is_new: bool = False) -> None:
         self._client = MlflowClient(tracking_uri=uri)
+        self._say = say
         self._uri, self._run_id = uri, run_id
         self._last_steps: dict[str, int] | None = {} if is_new else None
         self._kinds: dict[str, Callable[[list[Mapping[str, Any]]], None]] = {
@@ -39,6 +44,8 @@ class MlflowRun:
             "metrics": self._metrics,
             "artifact": self._artifacts,
             "table": self._tables,
+            "model": self._models,
+            "register": self._register,
             "status": self._status,
         }
 
@@ -113,6 +120,45 @@ class MlflowRun:
                 named.append(table)
         self._client.set_tag(self._run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps(named))
 
+    def _models(self, contents: list[Mapping[str, Any]]) -> None:
+        # pyfunc takes a second to import
+        from xpool_platform.tracking.logged_model import MeasuredOn, log_model  # noqa: PLC0415
+        from xpool_platform.tracking.model_folder import save_model_folder  # noqa: PLC0415
+
+        for said in contents:
+            data = said["measured_on"]
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary, "model")
+                save_model_folder(
+                    folder, said["checkpoint"], texts=said["texts"], videos=said["videos"]
+                )
+                log_model(
+                    self._client,
+                    folder,
+                    run_id=self._run_id,
+                    name=said["name"],
+                    params=said["params"],
+                    metrics=said["metrics"],
+                    measured_on=MeasuredOn(name=data["name"], digest=data["digest"])
+                    if data
+                    else None,
+                )
+
+    def _register(self, contents: list[Mapping[str, Any]]) -> None:
+        for said in contents:
+            outputs = self._client.get_run(self._run_id).outputs
+            if outputs is None or not outputs.model_outputs:
+                raise RefusedError(f"run {self._run_id} has no model to register")
+            registered = register(
+                self._client,
+                said["name"],
+                model_id=outputs.model_outputs[-1].model_id,
+                run_id=self._run_id,
+                ranks=said["ranks"],
+                beats=beats_champion,
+            )
+            self._say(registered.sentence)
+
     def _status(self, contents: list[Mapping[str, Any]]) -> None:
         status, time_ms = contents[-1]["status"], contents[-1]["time_ms"]
         if status == "RUNNING":
@@ -131,6 +177,8 @@ class MlflowRun:
 def _away_or_refused(uri: str) -> Iterator[None]:
     try:
         yield
+    except UserError as error:  # a checkpoint that is damaged
+        raise RefusedError(str(error)) from error
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         status = _http_status(error)

@@ -12,7 +12,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from xpool_platform.errors import UserError
 from xpool_platform.tracking.mlflow_run import MlflowRun
-from xpool_platform.tracking.sending_tracker import Say, SendingTracker
+from xpool_platform.tracking.sender import Say
+from xpool_platform.tracking.sending_tracker import SendingTracker
+from xpool_platform.tracking.views import view_tags
 
 AWAIT_S = 600.0
 """How long the trials of a sweep wait for a server that is away as they begin."""
@@ -49,6 +51,10 @@ class MlflowStore:
                     f"tracking.experiment {experiment!r} was deleted in MLflow at {uri}; restore "
                     "it there or set --tracking.experiment to another name"
                 )
+            shown = found.tags if found is not None else {}
+            for key, value in view_tags().items():
+                if key not in shown:
+                    self._client.set_experiment_tag(self._experiment_id, key, value)
 
     def start_run(self, name: str, run_dir: Path, say: Say) -> SendingTracker:
         """A new run. Raises UserError if the name is used."""
@@ -101,21 +107,10 @@ class MlflowStore:
                 ) from error
         return self._tracker(run_id, run_dir, say)
 
-    def register(self, name: str, run_id: str, folder: str) -> None:
-        """A version of a registered model, whose files are a run's artifacts in this folder."""
-        with _as_user_error(self.uri):
-            try:
-                self._client.create_registered_model(name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            source = f"{self._client.get_run(run_id).info.artifact_uri}/{folder}"
-            self._client.create_model_version(name, source, run_id)
-
     def _tracker(
         self, run_id: str, run_dir: Path, say: Say, *, is_new: bool = False
     ) -> SendingTracker:
-        destination = MlflowRun(self.uri, run_id, is_new=is_new)
+        destination = MlflowRun(self.uri, run_id, is_new=is_new, say=say)
         return SendingTracker(
             run_dir, uri=self.uri, run_id=run_id, destination=destination, say=say
         )

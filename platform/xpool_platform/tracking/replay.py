@@ -6,8 +6,7 @@ from pathlib import Path
 from xpool_platform.errors import UserError
 from xpool_platform.tracking.journal import TRACKING, journals, num_unsent, run_of
 from xpool_platform.tracking.mlflow_run import MlflowRun
-from xpool_platform.tracking.sender import AwayError, send_left
-from xpool_platform.tracking.sending_tracker import Say
+from xpool_platform.tracking.sender import AwayError, Say, send_left
 
 KINDS = ("runs", "sweeps", "evaluations")
 """Folders of the output folder whose folders hold journals."""
@@ -34,8 +33,9 @@ def send_what_is_left(
             continue
         found = True
         run = run_of(journals(folder / TRACKING)[0])
+        destination = MlflowRun(tracking_uri or run.uri, run.run_id, say=say)
         try:
-            sent, refused = send_left(folder, MlflowRun(tracking_uri or run.uri, run.run_id))
+            sent, refused = send_left(folder, destination)
         except AwayError as error:
             say(f"{folder.name}: {error}")
             all_sent = False

@@ -28,6 +28,9 @@ ENTRIES_AT_ONCE = 100
 
 LOCK = "sending"
 
+Say = Callable[[str], None]
+"""Tells a person a line."""
+
 
 class AwayError(Exception):
     """The store does not answer, or not as it should. Raised to try again later."""
@@ -51,9 +54,7 @@ class Sender:
     Attributes: `trouble`, why the store is away; empty: it is not. `num_refused`.
     """
 
-    def __init__(
-        self, run_dir: Path, destination: Destination, say: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, run_dir: Path, destination: Destination, say: Say = lambda _: None) -> None:
         self.trouble = ""
         self.num_refused = 0
         self._folder, self._destination, self._say = run_dir / TRACKING, destination, say

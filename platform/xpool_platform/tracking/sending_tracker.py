@@ -1,17 +1,13 @@
 """The tracker of the process that drives a run: it writes the journal and sends all of them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from xpool_platform.tracking.journal import REFUSED, TRACKING, num_unsent
 from xpool_platform.tracking.journal_tracker import JournalTracker
-from xpool_platform.tracking.sender import Destination, Sender
+from xpool_platform.tracking.sender import Destination, Say, Sender
 
 AWAY_S = 10.0
 """How long the end of a run waits for a store that is away."""
-
-Say = Callable[[str], None]
-"""Tells a person a line."""
 
 
 class SendingTracker(JournalTracker):

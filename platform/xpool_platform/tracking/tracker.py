@@ -29,6 +29,25 @@ class DatasetRecord:
     """Its counts: `num_videos`, `num_captions`, `hours`."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRecord:
+    """A model to be kept whole, as a checkpoint and what is known of it."""
+
+    name: str
+    checkpoint: str
+    """Where the checkpoint is: a folder, or a URI. It stays there."""
+
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """As the run has them."""
+
+    measured_on: DatasetRecord | None
+    texts: Sequence[str]
+    """With `videos`, paths of files, the example of what it takes."""
+
+    videos: Sequence[str]
+
+
 class Tracker(Protocol):
     """One run. Nothing here waits for a server but the end, in the process that drives the run."""
 
@@ -62,8 +81,17 @@ class Tracker(Protocol):
     def log_checkpoint(self, location: str, name: str) -> None:
         """The files that make a model of a checkpoint, without those that only training needs."""
 
-    def set_status(self, status: RunStatus) -> None:
-        """How the run is from now on."""
+    def log_model(self, model: ModelRecord) -> None:
+        """A model that can be loaded and used, after all that was logged before."""
+
+    def register(self, name: str, ranks: str) -> None:
+        """The run's model as a version of a registered one, its champion if it beats that.
+
+        `ranks` is the path of its test queries' ranks among the run's artifacts.
+        """
+
+    def set_status(self, status: RunStatus, since_ms: int | None = None) -> None:
+        """How the run is from now on, or since a time in milliseconds since 1970."""
 
     def finish(self, status: RunStatus) -> None:
         """End the run, and close."""
@@ -95,7 +123,11 @@ class NullTracker:
 
     def log_checkpoint(self, location: str, name: str) -> None: ...
 
-    def set_status(self, status: RunStatus) -> None: ...
+    def log_model(self, model: ModelRecord) -> None: ...
+
+    def register(self, name: str, ranks: str) -> None: ...
+
+    def set_status(self, status: RunStatus, since_ms: int | None = None) -> None: ...
 
     def finish(self, status: RunStatus) -> None: ...
 

@@ -38,7 +38,7 @@ TRIALS = View(
     key="trials",
     name="Trials",
     params=("loss.temperature", "data.num_frames", "optim.clip_lr", "optim.pooling_lr"),
-    metrics=("trial/best", "val/t2v/R1_low", "val/t2v/R1_high"),
+    metrics=("trial/best", "trial/best_low", "trial/best_high"),
     tags=("trial.ended",),
 )
 """The trials of a sweep."""

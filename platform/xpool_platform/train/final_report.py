@@ -10,8 +10,8 @@ from xpool_platform.checkpoint import CheckpointKeeper
 from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.measure import measure_split
-from xpool_platform.evaluate.result_files import write_results
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import write_results
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.job import TrainingJob
 

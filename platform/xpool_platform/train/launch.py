@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xpool.clip_names import clip_image_size
-from xpool_platform.checkpoint_files import checkpoints_of, find_checkpoint
+from xpool_platform.checkpoint_files import best_checkpoint, checkpoints_of, find_checkpoint
 from xpool_platform.config import ExperimentConfig, TrainingConfig
-from xpool_platform.config_io import as_kind
+from xpool_platform.config_io import as_kind, flatten
 from xpool_platform.console import Console
 from xpool_platform.data.decode import DecodedManifest
 from xpool_platform.data.feed import Feed
@@ -34,8 +34,10 @@ from xpool_platform.prepare import (
 )
 from xpool_platform.progress import Follower, start_board
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import RANKS
 from xpool_platform.run_inputs import dataset_records
 from xpool_platform.run_lease import new_run_lease, run_lease
+from xpool_platform.run_model import run_model
 from xpool_platform.run_note import NOTE, run_note
 from xpool_platform.run_record import (
     git_tags,
@@ -118,6 +120,8 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
                 console=console,
             )
             assert report is not None
+            if options.register:
+                tracker.register(options.register, RANKS)
     return TrainingResult(
         report=report,
         run_name=run_dir.name,
@@ -219,6 +223,11 @@ def train_decoded(
     command = training_command(config, {}, without=WHERE)
     note = run_note(report, command=command, git=git_tags(), bad=decoded.bad)
     tracker.set_tags({NOTE: note})
+    if config.tracking.log_checkpoints:
+        found = best_checkpoint(checkpoints_of(config, run_dir))
+        params = flatten(config)
+        reported = decoded.of_split(config.eval.split).videos
+        tracker.log_model(run_model(config, report, reported, checkpoint=found, params=params))
     return report
 
 

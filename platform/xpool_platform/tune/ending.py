@@ -16,7 +16,10 @@ from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.evaluation import evaluate
 from xpool_platform.report import RetrievalReport
+from xpool_platform.result_files import RANKS
+from xpool_platform.run_model import run_model
 from xpool_platform.sweep_config import SweepConfig, is_rank
+from xpool_platform.tracking.journal import last_status
 from xpool_platform.tracking.sweep_figures import sweep_figures
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.tune.importance import importances
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 NUM_BEST = 5
 TABLE = "trials.csv"
-BEST = "checkpoints/best"
+ENDS = ("low", "high")
 
 
 def end_sweep(
@@ -67,9 +70,19 @@ def end_sweep(
         decoded=sweep.decoded,
     )
     _record_trials(records, ranking, space=space, folder=folder, tracker=tracker)
-    _record_winner(best[0], ranking, config=config, tracker=tracker)
+    checkpoint = find_checkpoint(best[0].name, Path(config.output_dir))
+    _record_winner(best[0], ranking, checkpoint, tracker=tracker)
+    model = run_model(
+        with_values(sweep.config, best[0].values),
+        evaluated.report,
+        sweep.decoded.of_split(config.eval.split).videos,
+        checkpoint=str(checkpoint),
+        params=best[0].values,
+        prefix="best/",
+    )
+    tracker.log_model(model)
     if config.register:
-        store.register(config.register, tracker.run_id, BEST)
+        tracker.register(config.register, f"evaluations/{folder.name}/{RANKS}")
     result = {"best": [asdict(each) for each in best], "report": asdict(evaluated.report)}
     (folder / RESULT).write_text(json.dumps(result, indent=1), encoding="utf-8")
     tracker.log_artifact(folder / RESULT)
@@ -113,9 +126,14 @@ def _end_run(
         tags["stopped_early"] = f"by the scheduler after step {last}"
     tracker.set_tags(tags)
     value = ranking.value(record)
-    if value is not None:  # one figure for each trial, for MLflow's compare view
-        tracker.log_metrics({0: {"trial/best": value}})
-    tracker.finish("FAILED" if record.status == "FAILED" else "FINISHED")
+    chosen = ranking.chosen(record)
+    if value is not None and chosen is not None:  # one figure for each, for MLflow's compare view
+        ends = {f"trial/best_{end}": chosen.metrics[f"{ranking.metric}_{end}"] for end in ENDS}
+        tracker.log_metrics({0: {"trial/best": value, **ends}})
+    said = last_status(run_dir)
+    ended_ms = said[1] if said is not None and said[0] != "RUNNING" else None
+    tracker.set_status("FAILED" if record.status == "FAILED" else "FINISHED", ended_ms)
+    tracker.close()
 
 
 def _tested(sweep: Sweep, record: TrialRecord, config: SweepConfig) -> EvaluationConfig:
@@ -151,7 +169,7 @@ def _record_trials(
     worse = is_rank(ranking.metric)
     mattered = importances([(each, -score if worse else score) for each, score in scored], space)
     of_chosen = [each.metrics for record in known if (each := ranking.chosen(record)) is not None]
-    ends = [f"{ranking.metric}_{end}" for end in ("low", "high")]
+    ends = [f"{ranking.metric}_{end}" for end in ENDS]
     intervals = [(metrics[ends[0]], metrics[ends[1]]) for metrics in of_chosen]
     figures = sweep_figures(
         scored,
@@ -166,16 +184,11 @@ def _record_trials(
 
 
 def _record_winner(
-    winner: TrialRecord,
-    ranking: Ranking,
-    *,
-    config: SweepConfig,
-    tracker: Tracker,
+    winner: TrialRecord, ranking: Ranking, checkpoint: Path, *, tracker: Tracker
 ) -> None:
     chosen = ranking.chosen(winner)
     assert chosen is not None
     tracker.log_metrics({0: {f"best/{name}": value for name, value in chosen.metrics.items()}})
     tracker.log_params({f"best.{name}": value for name, value in winner.values.items()})
     tracker.set_tags({"best.trial": winner.name, "best.run_id": winner.run_id})
-    checkpoint = find_checkpoint(winner.name, Path(config.output_dir))
-    tracker.log_artifact(checkpoint, BEST)
+    tracker.log_checkpoint(str(checkpoint), "best")

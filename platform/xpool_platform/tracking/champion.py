@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from xpool.bootstrap import paired_bootstrap
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.result_files import read_ranks
+from xpool_platform.result_files import read_ranks
 
 METRIC = "t2v/R1"
 MAX_P_VALUE = 0.05
