@@ -17,7 +17,7 @@ from xpool_platform.errors import UserError
 from xpool_platform.evaluate.evaluation import evaluate
 from xpool_platform.report import RetrievalReport
 from xpool_platform.sweep_config import SweepConfig, is_rank
-from xpool_platform.tracking.sweep_figures import sweep_figures
+from xpool_platform.tracking.figures.sweep import sweep_figures
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.tune.importance import importances
 from xpool_platform.tune.ranking import Ranking
