@@ -6,11 +6,15 @@ its difficulty.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from xpool.metrics import RECALL_AT, RetrievalRanks, metrics_of_ranks
+
+VALUES_AT_ONCE = 2**20
+"""Counts of resampled test sets in memory at a time."""
 
 
 def bootstrap_intervals(
@@ -42,6 +46,53 @@ def resampled_metrics(
         for key, value in _weighted_metrics(ranks, counts).items():
             values.setdefault(key, []).append(value)
     return ResampledMetrics(ranks=ranks, values={k: np.array(v) for k, v in values.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recalls:
+    """Recalls in percent with their 95 % bootstrap intervals; NaN where there are no queries."""
+
+    values: Float[np.ndarray, " num_recalls"]
+    low: Float[np.ndarray, " num_recalls"]
+    high: Float[np.ndarray, " num_recalls"]
+
+
+def recall_curves(
+    ranks: RetrievalRanks, *, max_k: int, num_resamples: int = 1000, seed: int = 0
+) -> dict[str, Recalls]:
+    """R@K of `t2v` and `v2t` for every K from 1 to max_k, as `bootstrap_intervals` has them."""
+    num_videos = len(ranks.v2t)
+    curves = {}
+    for direction, values, video_of_query in _directions(ranks):
+        cells = video_of_query * (max_k + 2) + np.minimum(values, max_k + 1)
+        by_rank = np.bincount(cells, minlength=num_videos * (max_k + 2))
+        up_to = by_rank.reshape(num_videos, max_k + 2).cumsum(axis=1)
+        curves[direction] = _recalls(
+            up_to[:, 1 : max_k + 1], up_to[:, -1:], num_resamples=num_resamples, seed=seed
+        )
+    return curves
+
+
+def recalls_by_slice(
+    ranks: Int[np.ndarray, " num_queries"],
+    video_of_query: Int[np.ndarray, " num_queries"],
+    slice_of_query: Int[np.ndarray, " num_queries"],
+    *,
+    k: int = 1,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Recalls:
+    """R@k of each slice of the queries, 0 to the highest; slices may share videos.
+
+    Test sets in which a slice has no query do not count for its interval.
+    """
+    num_videos, num_slices = int(video_of_query.max()) + 1, int(slice_of_query.max()) + 1
+    cells = video_of_query * num_slices + slice_of_query
+    queries, hits = (
+        np.bincount(cells[rows], minlength=num_videos * num_slices).reshape(num_videos, num_slices)
+        for rows in (slice(None), ranks <= k)
+    )
+    return _recalls(hits, queries, num_resamples=num_resamples, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,15 +164,43 @@ def _resamples(
         yield np.bincount(rng.integers(num_videos, size=num_videos), minlength=num_videos)
 
 
+def _directions(ranks: RetrievalRanks) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The ranks of each direction's queries, and the videos that these belong to."""
+    yield "t2v", ranks.t2v, ranks.video_of_text
+    yield "v2t", ranks.v2t, np.arange(len(ranks.v2t))
+
+
+def _recalls(
+    hits: Int[np.ndarray, "num_videos num_recalls"],
+    queries: Int[np.ndarray, "num_videos _"],
+    *,
+    num_resamples: int,
+    seed: int,
+) -> Recalls:
+    """Of hits and queries of each video, or of queries that all recalls share."""
+    hits, queries = hits.astype(np.float64), queries.astype(np.float64)
+    resamples = _resamples(len(hits), num_resamples, seed)
+    at_once = max(1, VALUES_AT_ONCE // len(hits))
+    resampled = []
+    with np.errstate(invalid="ignore"):  # 0 of 0 queries
+        while some := list(islice(resamples, at_once)):
+            counts = np.stack(some).astype(np.float64)
+            resampled.append((counts @ hits) / (counts @ queries))
+        values = hits.sum(axis=0) / queries.sum(axis=0)
+    drawn = np.concatenate(resampled)
+    ends = np.full((2, hits.shape[1]), np.nan)
+    known = np.isfinite(drawn).any(axis=0)
+    ends[:, known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
+    return Recalls(values=100 * values, low=100 * ends[0], high=100 * ends[1])
+
+
 def _weighted_metrics(
     ranks: RetrievalRanks, counts: Int[np.ndarray, " num_videos"]
 ) -> dict[str, float]:
     """The metrics of a test set that holds each video so many times."""
     metrics = {}
-    for direction, values, weights in (
-        ("t2v", ranks.t2v, counts[ranks.video_of_text]),
-        ("v2t", ranks.v2t, counts),
-    ):
+    for direction, values, video_of_query in _directions(ranks):
+        weights = counts[video_of_query]
         histogram = np.bincount(values, weights=weights, minlength=max(RECALL_AT) + 1)
         up_to = np.cumsum(histogram)
         total = up_to[-1]

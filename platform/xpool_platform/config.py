@@ -21,8 +21,8 @@ class EvalConfig:
     num_resamples: int = 1000
     """Bootstrap resamples of the 95 % intervals."""
 
-    num_figures: int = 4
-    """Captions whose attention over their video's frames is drawn."""
+    num_figures: int = 12
+    """Captions whose attention over their video's frames is drawn; 0: no figures at all."""
 
     allow_missing: bool = False
     """Whether to report on a split of which some videos cannot be decoded, and say how many."""

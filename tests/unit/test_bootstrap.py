@@ -7,9 +7,11 @@ from xpool.bootstrap import (
     bootstrap_intervals,
     paired_bootstrap,
     paired_differences,
+    recall_curves,
+    recalls_by_slice,
     resampled_metrics,
 )
-from xpool.metrics import RetrievalRanks, metrics_of_ranks, retrieval_ranks
+from xpool.metrics import RECALL_AT, RetrievalRanks, metrics_of_ranks, retrieval_ranks
 
 
 def test_intervals_hold_the_metric_and_shrink_with_more_videos():
@@ -49,6 +51,82 @@ def test_intervals_are_those_of_test_sets_drawn_one_by_one(num_videos, extra, se
             drawn.setdefault(key, []).append(value)
     for key, interval in bootstrap_intervals(ranks, num_resamples=20, seed=7).items():
         assert interval == pytest.approx(tuple(np.percentile(drawn[key], [2.5, 97.5]))), key
+
+
+def drawn_one_by_one(values, video_of_query, *, k, num_videos, num_resamples, seed):
+    """R@k of each resampled test set, query by query; None where it has none."""
+    draws = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(num_resamples):
+        found = [
+            rank <= k
+            for video in draws.integers(num_videos, size=num_videos)
+            for rank, of_video in zip(values, video_of_query, strict=True)
+            if of_video == video
+        ]
+        drawn.append(100 * sum(found) / len(found) if found else None)
+    return drawn
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    num_videos=st.integers(1, 9),
+    extra=st.integers(0, 15),
+    max_k=st.integers(1, 12),
+    seed=st.integers(0, 2**31),
+)
+def test_recall_curves_are_those_of_test_sets_drawn_one_by_one(num_videos, extra, max_k, seed):
+    rng = np.random.default_rng(seed)
+    video_of_text = rng.permutation(
+        np.concatenate([np.arange(num_videos), rng.integers(num_videos, size=extra)])
+    )
+    ranks = retrieval_ranks(rng.random((len(video_of_text), num_videos)), video_of_text)
+    curves = recall_curves(ranks, max_k=max_k, num_resamples=15, seed=3)
+    queries = {"t2v": (ranks.t2v, video_of_text), "v2t": (ranks.v2t, range(num_videos))}
+    for direction, (values, video_of_query) in queries.items():
+        curve = curves[direction]
+        assert len(curve.values) == max_k
+        for k in range(1, max_k + 1):
+            assert curve.values[k - 1] == pytest.approx(100 * np.mean(values <= k))
+            drawn = drawn_one_by_one(
+                values, video_of_query, k=k, num_videos=num_videos, num_resamples=15, seed=3
+            )
+            ends = curve.low[k - 1], curve.high[k - 1]
+            assert ends == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
+
+
+def test_curves_meet_the_metrics_and_their_intervals():
+    ranks = ranks_of(0.5, np.random.default_rng(0).random((300, 300)))
+    metrics = metrics_of_ranks(ranks)
+    intervals = bootstrap_intervals(ranks, num_resamples=100, seed=5)
+    curves = recall_curves(ranks, max_k=50, num_resamples=100, seed=5)
+    for direction, curve in curves.items():
+        for k in RECALL_AT:
+            key = f"{direction}/R{k}"
+            assert curve.values[k - 1] == pytest.approx(metrics[key])
+            assert (curve.low[k - 1], curve.high[k - 1]) == pytest.approx(intervals[key])
+
+
+@settings(deadline=None, max_examples=30)
+@given(num_videos=st.integers(1, 7), extra=st.integers(0, 15), seed=st.integers(0, 2**31))
+def test_slices_are_those_of_test_sets_drawn_one_by_one(num_videos, extra, seed):
+    rng = np.random.default_rng(seed)
+    videos = np.concatenate([np.arange(num_videos), rng.integers(num_videos, size=extra)])
+    values, slices = rng.integers(1, 4, len(videos)), rng.integers(3, size=len(videos))
+    slices[0] = 2
+    found = recalls_by_slice(values, videos, slices, k=2, num_resamples=15, seed=3)
+    for i in range(3):
+        own = slices == i
+        if not own.any():
+            assert np.isnan([found.values[i], found.low[i], found.high[i]]).all()
+            continue
+        assert found.values[i] == pytest.approx(100 * np.mean(values[own] <= 2))
+        drawn = drawn_one_by_one(
+            values[own], videos[own], k=2, num_videos=num_videos, num_resamples=15, seed=3
+        )
+        some = [value for value in drawn if value is not None]
+        expected = np.percentile(some, [2.5, 97.5]) if some else [np.nan] * 2
+        assert (found.low[i], found.high[i]) == pytest.approx(tuple(expected), nan_ok=True)
 
 
 def ranks_of(strength, noise, num_videos=300):

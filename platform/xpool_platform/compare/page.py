@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from xpool_platform.compare.comparison import DECISIVE, SIGNIFICANT, Comparison
 from xpool_platform.compare.tables import conclusions, tables_of
-from xpool_platform.tracking.figures_of_comparison import Estimate, forest_figure
+from xpool_platform.tracking.figures.comparison import Estimate, forest_figure
 
 TEMPLATE = "page.html.j2"
 SHOWN = (("t2v/R1", "text to video"), ("v2t/R1", "video to text"))

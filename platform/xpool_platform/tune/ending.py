@@ -19,8 +19,8 @@ from xpool_platform.report import RetrievalReport
 from xpool_platform.result_files import RANKS
 from xpool_platform.run_model import run_model
 from xpool_platform.sweep_config import SweepConfig, is_rank
+from xpool_platform.tracking.figures.sweep import sweep_figures
 from xpool_platform.tracking.journal import last_status
-from xpool_platform.tracking.sweep_figures import sweep_figures
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.tune.importance import importances
 from xpool_platform.tune.ranking import Ranking

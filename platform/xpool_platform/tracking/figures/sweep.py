@@ -1,4 +1,4 @@
-"""Figures of a sweep, in colours that survive colour blindness."""
+"""Figures of a sweep: what its trials found, and which fields decide it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -10,8 +10,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from xpool_platform.tracking.figures.colours import BLUE
+
 COLOURS = colormaps["viridis"]
-LINE_COLOUR = "#0072B2"
+LINE_COLOUR = BLUE
 
 
 class ScoredTrial(Protocol):
