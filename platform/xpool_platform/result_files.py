@@ -18,6 +18,8 @@ from xpool.metrics import RetrievalRanks
 from xpool_platform.errors import UserError
 
 METRICS, RANKS, SCORES = "metrics.json", "ranks.parquet", "scores.npy"
+FAILURES = "failures.parquet"
+"""The queries that are ranked past ten, and what beats them."""
 
 RANKS_SCHEMA = pa.schema(
     [

@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 
 from xpool.pooling import Pooling
 from xpool.scoring import attention_weights, video_terms
-from xpool_platform.config import ExperimentConfig
 from xpool_platform.evaluate.encode import SplitEmbeds
-from xpool_platform.evaluate.shown_frames import frames_reader
 from xpool_platform.tracking.figures.attention import (
     CaptionAttention,
     attention_figure,
@@ -27,16 +25,6 @@ MAX_VIDEOS, MAX_CAPTIONS = 200, 12
 
 MAX_SHOWN = 5
 PAIRS_AT_ONCE = 1024
-
-
-def split_attention_figure(
-    pooling: Pooling, videos: pa.Table, embeds: SplitEmbeds, config: ExperimentConfig
-) -> Figure:
-    """eval.num_figures captions spread evenly over a split, each over its own video's frames."""
-    frames_of = frames_reader(videos, config.data.num_frames)
-    return own_attention_figure(
-        pooling, videos, embeds, frames_of, num_captions=config.eval.num_figures
-    )
 
 
 def own_attention_figure(

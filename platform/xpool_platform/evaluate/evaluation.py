@@ -11,19 +11,21 @@ from torch import Tensor
 
 from xpool.bootstrap import PairedDifference, paired_bootstrap
 from xpool.model import XPool
-from xpool_platform.config import EvaluationConfig
+from xpool_platform.config import EvaluationConfig, ExperimentConfig
+from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console, Stage
-from xpool_platform.data.decode import BadVideo, DecodedManifest
+from xpool_platform.data.decode import DecodedManifest
 from xpool_platform.errors import UserError
-from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.encoders import Encoders
 from xpool_platform.evaluate.measure import PLAIN, measure_split
+from xpool_platform.evaluate.recorded_results import record_results, training_history
 from xpool_platform.evaluate.trained_model import load_model
 from xpool_platform.prepare import decode_videos
 from xpool_platform.report import RetrievalReport
-from xpool_platform.result_files import query_table, read_ranks, write_results
+from xpool_platform.result_files import query_table, read_ranks
 from xpool_platform.run_inputs import dataset_records
+from xpool_platform.run_page import record_page
 from xpool_platform.tracking.tracker import Tracker
 
 
@@ -35,9 +37,6 @@ class Evaluation:
     differences: dict[str, PairedDifference]
     """To the run of `against`, if one was given."""
 
-    bad: list[BadVideo]
-    """Videos of the split that could not be decoded."""
-
 
 def evaluate(
     config: EvaluationConfig,
@@ -46,13 +45,15 @@ def evaluate(
     run_dir: Path,
     tracker: Tracker,
     prefix: str,
+    command: str,
     selected_on: str,
     console: Console,
     decoded: DecodedManifest | None = None,
 ) -> Evaluation:
     """Encode the split, score it, write the results into run_dir and record them.
 
-    `prefix` stands before the names of the metrics; selected_on is the split on which the
+    `prefix` stands before the names of the metrics, and is not empty where the run is that of
+    something else; `command` repeats the evaluation; selected_on is the split on which the
     checkpoint was chosen, empty where that is not known; `decoded`: the videos, where they are
     decoded already. Raises UserError as `load_model`, `decode_videos` and `read_ranks` do.
     """
@@ -95,16 +96,40 @@ def evaluate(
         "against": config.against,
         "differences": {key: asdict(value) for key, value in differences.items()},
     }
-    scores = measured.scores if config.save_scores else None
-    paths = write_results(run_dir, summary, measured.table, scores)
     values = _flat(measured.report, differences)
     tracker.log_metrics({0: {f"{prefix}{split}/{key}": value for key, value in values.items()}})
-    for path in paths:
-        tracker.log_artifact(path, f"evaluations/{run_dir.name}")
-    if config.eval.num_figures:
-        figure = split_attention_figure(model.pooling, videos, embeds, config)
-        tracker.log_figure(figure, f"{prefix}attention.png".replace("/", "_"))
-    return Evaluation(report=measured.report, differences=differences, bad=decoded.bad)
+    folder = f"evaluations/{run_dir.name}"
+    record_results(
+        measured,
+        model=model,
+        videos=videos,
+        embeds=embeds,
+        config=config,
+        summary=summary,
+        history=_history(config),
+        tracker=tracker,
+        run_dir=run_dir,
+        scores=config.save_scores,
+        files_in=folder,
+        figures_in=folder if prefix else "",
+    )
+    record_page(
+        measured.report,
+        config=as_kind(config, ExperimentConfig),
+        command=command,
+        videos=videos,
+        bad=decoded.bad,
+        run_dir=run_dir,
+        tracker=tracker,
+        folder=folder if prefix else "",
+    )
+    return Evaluation(report=measured.report, differences=differences)
+
+
+def _history(config: EvaluationConfig) -> dict[str, list[tuple[int, float]]]:
+    """What the training of the checkpoint logged, where its run's folder is here."""
+    path = Path(config.checkpoint)
+    return training_history(path.parents[1]) if config.checkpoint and path.is_dir() else {}
 
 
 def _encoded(

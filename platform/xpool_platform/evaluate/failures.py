@@ -10,7 +10,6 @@ from numpy.typing import DTypeLike
 
 from xpool.metrics import RetrievalRanks
 
-FAILURES = "failures.parquet"
 RANKED_PAST = 10
 NUM_COMPETITORS = 10
 

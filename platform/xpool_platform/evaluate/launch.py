@@ -21,9 +21,7 @@ from xpool_platform.preflight import (
 )
 from xpool_platform.prepare import check_splits, made_manifest, own_manifest
 from xpool_platform.result_files import find_ranks
-from xpool_platform.run_note import NOTE, run_note
 from xpool_platform.run_record import (
-    git_tags,
     new_run_dir,
     open_store,
     record_start,
@@ -89,15 +87,10 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
                 run_dir=run_dir,
                 tracker=tracker,
                 prefix=prefix,
+                command=f"python {shlex.join(sys.argv)}",
                 selected_on=_selected_on(config),
                 console=console,
             )
-            if not training_run:
-                command = f"python {shlex.join(sys.argv)}"
-                note = run_note(
-                    evaluation.report, command=command, git=git_tags(), bad=evaluation.bad
-                )
-                tracker.set_tags({NOTE: note})
     return EvaluationResult(
         evaluation=evaluation,
         run_name=run_dir.name,

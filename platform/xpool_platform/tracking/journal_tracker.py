@@ -48,12 +48,11 @@ class JournalTracker:
     def log_artifact(self, path: Path, folder: str = "") -> None:
         self._journal.write("artifact", path=str(path.absolute()), folder=folder)
 
-    def log_figure(self, figure: "Figure", name: str) -> Path:
+    def log_figure(self, figure: "Figure", name: str, folder: str = "") -> None:
         path = self.run_dir / FIGURES / name
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, dpi=DPI)
-        self.log_artifact(path, FIGURES)
-        return path
+        self.log_artifact(path, f"{folder}/{FIGURES}".lstrip("/"))
 
     def log_table(self, columns: Mapping[str, Sequence[Any]], name: str) -> None:
         path = self.run_dir / name

@@ -72,8 +72,8 @@ class Tracker(Protocol):
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """A file or a folder that stays where it is, under `folder`."""
 
-    def log_figure(self, figure: "Figure", name: str) -> Path:
-        """A figure as an image file of this name; gives the path of the file."""
+    def log_figure(self, figure: "Figure", name: str, folder: str = "") -> None:
+        """A figure as an image file of this name, in `figures` under `folder`."""
 
     def log_table(self, columns: Mapping[str, Sequence[Any]], name: str) -> None:
         """A table, by columns, that the pages of runs show and compare, as a JSON file."""
@@ -116,8 +116,7 @@ class NullTracker:
 
     def log_artifact(self, path: Path, folder: str = "") -> None: ...
 
-    def log_figure(self, figure: "Figure", name: str) -> Path:  # noqa: ARG002
-        return Path(name)
+    def log_figure(self, figure: "Figure", name: str, folder: str = "") -> None: ...
 
     def log_table(self, columns: Mapping[str, Sequence[Any]], name: str) -> None: ...
 

@@ -12,6 +12,7 @@ from xpool_platform.errors import UserError
 from xpool_platform.evaluate.beside import EvaluationBeside
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.measure import split_metrics
+from xpool_platform.evaluate.recorded_results import PROGRESS
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.collectives import from_rank_zero
 from xpool_platform.train.job import TrainingJob, evaluation_steps
@@ -45,7 +46,7 @@ class Evaluations:
         self._life, self._tracker, self._keeper = life, tracker, keeper
         self._split = job.config.train.select_on
         # the report at the end has the split's own names, also where it is of the same split
-        self._prefix = "progress/" if self._split == job.config.eval.split else ""
+        self._prefix = PROGRESS if self._split == job.config.eval.split else ""
         self._after = set(evaluation_steps(job.num_steps, job.num_evals))
         before = read_state(job.resume_from) if job.resume_from else CheckpointState(step=0)
         self._recalls, self._measured = list(before.recalls), list(before.evaluations)

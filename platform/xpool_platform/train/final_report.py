@@ -7,11 +7,10 @@ import pyarrow as pa
 
 from xpool.model import XPool
 from xpool_platform.checkpoint import CheckpointKeeper
-from xpool_platform.evaluate.attention import split_attention_figure
 from xpool_platform.evaluate.encode import SplitEmbeds
 from xpool_platform.evaluate.measure import measure_split
+from xpool_platform.evaluate.recorded_results import record_results, training_history
 from xpool_platform.report import RetrievalReport
-from xpool_platform.result_files import write_results
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.job import TrainingJob
 
@@ -32,7 +31,7 @@ def record_final_report(
     """
     best = keeper.best
     assert best is not None
-    config, split = job.config, job.config.eval.split
+    config, split, run_dir = job.config, job.config.eval.split, Path(job.run_dir)
     measured = measure_split(
         model,
         embeds,
@@ -42,9 +41,7 @@ def record_final_report(
         selected_on=config.train.select_on,
     )
     report = measured.report
-    summary = {"experiment": config.name, "checkpoint": keeper.of_step(best), **asdict(report)}
-    for path in write_results(Path(job.run_dir), summary, measured.table, scores=None):
-        tracker.log_artifact(path)
+    history = training_history(run_dir) | {"best/step": [(after_step, float(best))]}
     metrics = {f"{split}/{key}": value for key, value in report.flat_metrics().items()}
     score = keeper.states[best].score
     assert score is not None
@@ -52,9 +49,21 @@ def record_final_report(
     tracker.log_metrics({after_step: metrics})
     if after_step < job.num_steps:
         tracker.set_tags({"stopped_early": f"after step {after_step} of {job.num_steps}"})
-    if config.eval.num_figures:
-        figure = split_attention_figure(model.pooling, videos, embeds, config)
-        tracker.log_figure(figure, "attention.png")
+    record_results(
+        measured,
+        model=model,
+        videos=videos,
+        embeds=embeds,
+        config=config,
+        summary={
+            "experiment": config.name,
+            "checkpoint": keeper.of_step(best),
+            **asdict(report),
+        },
+        history=history,
+        tracker=tracker,
+        run_dir=run_dir,
+    )
     if config.tracking.log_checkpoints:
         for name, step in (("best", best), ("last", keeper.last)):
             tracker.log_checkpoint(keeper.of_step(step), name)

@@ -38,9 +38,8 @@ from xpool_platform.result_files import RANKS
 from xpool_platform.run_inputs import dataset_records
 from xpool_platform.run_lease import new_run_lease, run_lease
 from xpool_platform.run_model import run_model
-from xpool_platform.run_note import NOTE, run_note
+from xpool_platform.run_page import record_page
 from xpool_platform.run_record import (
-    git_tags,
     new_run_dir,
     open_store,
     record_start,
@@ -221,8 +220,15 @@ def train_decoded(
         return None
     report = RetrievalReport(**done)
     command = training_command(config, {}, without=WHERE)
-    note = run_note(report, command=command, git=git_tags(), bad=decoded.bad)
-    tracker.set_tags({NOTE: note})
+    record_page(
+        report,
+        config=config,
+        command=command,
+        videos=decoded.videos,
+        bad=decoded.bad,
+        run_dir=run_dir,
+        tracker=tracker,
+    )
     if config.tracking.log_checkpoints:
         found = best_checkpoint(checkpoints_of(config, run_dir))
         params = flatten(config)

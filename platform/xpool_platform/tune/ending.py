@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -65,6 +67,7 @@ def end_sweep(
         run_dir=folder,
         tracker=tracker,
         prefix="best/",
+        command=f"python {shlex.join(sys.argv)}",
         selected_on=config.train.select_on,
         console=console,
         decoded=sweep.decoded,
