@@ -54,6 +54,7 @@ def parse_options(
     With `has_names` the command line begins with the values of the field that has no default.
     """
     _check_options(example, arguments)
+    arguments = _with_true(example, arguments)
     complaint = io.StringIO()
     markers = (tyro.conf.FlagConversionOff, tyro.conf.PositionalRequiredArgs)
     try:
@@ -97,6 +98,21 @@ def _sentence(box: str) -> str:
             break
         lines.append(text)
     return re.sub(r"^Error parsing (?:(--\S+: )|\S+: )", r"\1", " ".join(lines)) or box
+
+
+def _with_true(example: object, arguments: list[str]) -> list[str]:
+    """A switch without a value is on: `--figures` is `--figures True`."""
+    switches = {
+        f"--{name.replace('_', '-')}"
+        for name, value in flatten(example).items()
+        if isinstance(value, bool)
+    }
+    spelt: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        spelt.append(argument)
+        if argument.replace("_", "-") in switches and following.startswith("--"):
+            spelt.append("True")
+    return spelt
 
 
 def _check_options(default: object, arguments: list[str]) -> None:

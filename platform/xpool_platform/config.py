@@ -118,6 +118,9 @@ class EvaluationConfig(ExperimentConfig):
     save_scores: bool = False
     """Whether to keep the whole score matrix, as scores.npy."""
 
+    figures: bool = False
+    """Whether to draw the figures where eval.num_figures is 0, as well."""
+
     into_training_run: bool = False
     """Whether to record in the training run of the checkpoint rather than in a run of its own."""
 

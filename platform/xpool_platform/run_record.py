@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -92,13 +92,20 @@ def run_ended(tracker: Tracker, *, was_ended: bool = False) -> Iterator[None]:
             tracker.finish(status)
 
 
-def record_start(tracker: Tracker, config: ExperimentConfig, run_dir: Path) -> None:
-    """What is run, and where."""
+def record_start(
+    tracker: Tracker,
+    config: ExperimentConfig,
+    run_dir: Path,
+    *,
+    varied: Collection[str] = (),
+) -> None:
+    """What is run, and where. Parameters are all fields but the name, and those that are varied."""
     path = run_dir / "config.json"
     write_config(config, path)
     where = {"tracking_uri": tracker.uri, "run_id": tracker.run_id}
     (run_dir / RECORD).write_text(json.dumps(where), encoding="utf-8")
-    tracker.log_params(flatten(config))
+    flat = flatten(config)
+    tracker.log_params({key: flat[key] for key in flat if key not in ("run_name", *varied)})
     tracker.log_artifact(path)
     cluster = ray.cluster_resources()
     tags = {

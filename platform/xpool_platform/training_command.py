@@ -8,7 +8,10 @@ from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten
 from xpool_platform.experiments import experiment
 
-WHERE = ("run_name", "output_dir", "tracking.uri", "tracking.experiment")
+WHERE = (
+    *("run_name", "output_dir", "tracking.uri", "tracking.experiment"),
+    "tracking.log_checkpoints",
+)
 """Fields that decide nothing of what is trained."""
 
 SHORTENED = (

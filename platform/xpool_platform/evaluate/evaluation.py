@@ -129,7 +129,10 @@ def evaluate(
 def _history(config: EvaluationConfig) -> dict[str, list[tuple[int, float]]]:
     """What the training of the checkpoint logged, where its run's folder is here."""
     path = Path(config.checkpoint)
-    return training_history(path.parents[1]) if config.checkpoint and path.is_dir() else {}
+    if not config.checkpoint or not path.is_dir():
+        return {}
+    logged = training_history(path.parents[1])
+    return {key: points for key, points in logged.items() if len(points) > 1 or key == "best/step"}
 
 
 def _encoded(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpool_platform.checkpoint_files import CONFIG, find_checkpoint, read_state
-from xpool_platform.config import EvaluationConfig
+from xpool_platform.config import EvalConfig, EvaluationConfig
 from xpool_platform.config_io import read_config, write_config
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
@@ -51,6 +51,8 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
 
     Raises UserError for what the user can put right, most of it before Ray starts.
     """
+    if config.figures and not config.eval.num_figures:
+        config = replace(config, eval=replace(config.eval, num_figures=EvalConfig().num_figures))
     config = _with_found_files(with_absolute_paths(config))
     check_model(config, with_weights=not config.checkpoint)
     training_run = _training_run(config)

@@ -117,7 +117,7 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
             write_sweep(config, space, folder)
         with run_ended(tracker):
             if not config.resume:
-                record_start(tracker, as_kind(config, ExperimentConfig), folder)
+                record_start(tracker, as_kind(config, ExperimentConfig), folder, varied=space)
                 drawn = {f"space.{field}": str(each) for field, each in space.items()}
                 own = {key: getattr(config, key) for key in ("search", "scheduler", "num_trials")}
                 tracker.log_params(drawn | {f"sweep.{key}": value for key, value in own.items()})
@@ -180,7 +180,12 @@ def _prepared(
     console: Console,
 ) -> Sweep:
     """What all trials share, the videos decoded for the largest frame count among it."""
-    on_validation = replace(config, eval=replace(config.eval, split=config.train.select_on))
+    on_validation = replace(
+        config,
+        eval=replace(config.eval, split=config.train.select_on),
+        # MLflow gets the winner's; those of the others are with their runs on disk
+        tracking=replace(config.tracking, log_checkpoints=False),
+    )
     trials = as_kind(on_validation, ExperimentConfig)
     wanted = splits_of_training(config) | splits_of_training(trials)
     check_splits(manifest, wanted)

@@ -230,7 +230,8 @@ class _TrialTraining:
                 self._config = replace(self._config, run_name=record.name)
                 if not goes_on:
                     record_start(tracker, self._config, run_dir)
-                    command = training_command(sweep.config, record.values)
+                    unlike = ("tracking.log_checkpoints",)
+                    command = training_command(sweep.config, record.values, without=unlike)
                     tags = {"sweep": sweep.name, "trial": str(record.index), "command": command}
                     tracker.set_tags(tags)
                 report = train_decoded(
