@@ -108,7 +108,7 @@ def _with_true(example: object, arguments: list[str]) -> list[str]:
         if isinstance(value, bool)
     }
     spelt: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
         spelt.append(argument)
         if argument.replace("_", "-") in switches and following.startswith("--"):
             spelt.append("True")

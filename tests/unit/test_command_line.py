@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from command_line import option_value, parse, split_name
-from xpool_platform.config import ExperimentConfig
+from xpool_platform.config import EvaluationConfig, ExperimentConfig
+from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import clips, experiment, shapes
 
@@ -91,3 +92,12 @@ def test_help_into_a_pipe_that_closes_early_is_no_error(job):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: ")
     assert done.stderr == ""
+
+
+def test_a_switch_without_a_value_is_on():
+    default = as_kind(experiment("shapes"), EvaluationConfig)
+    assert not default.figures
+    for options in (["--figures"], ["--figures", "--eval.split", "val"], ["--figures", "True"]):
+        assert parse("", options, default).figures
+    both = parse("", ["--save_scores", "--figures", "False"], default)
+    assert (both.save_scores, both.figures) == (True, False)
