@@ -41,7 +41,8 @@ def main() -> None:
     if result.evaluation.differences:
         console.differences(result.evaluation.differences, config.against)
     console.line(f"results: {result.run_dir}")
-    console.line(how_to_open(result.tracking_uri, source_roots.ROOT))
+    page = result.experiment_id, result.run_id
+    console.line(how_to_open(result.tracking_uri, source_roots.ROOT, *page))
 
 
 def _default(name: str | None, options: list[str]) -> EvaluationConfig:

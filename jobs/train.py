@@ -41,7 +41,8 @@ def main() -> None:
     result = run_training(config, console)
     selected = f"best of the checkpoints by t2v R@1 on {config.train.select_on}"
     console.table(result.report, f"{result.run_name}: {selected}; 95 % bootstrap intervals")
-    console.line(how_to_open(result.tracking_uri, source_roots.ROOT))
+    page = result.experiment_id, result.run_id
+    console.line(how_to_open(result.tracking_uri, source_roots.ROOT, *page))
 
 
 if __name__ == "__main__":

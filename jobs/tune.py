@@ -54,7 +54,8 @@ def main() -> None:
     console.line(f"to train it again on the whole schedule: {command}")
     if winner.copies:
         console.line("its learning rates changed on the way; these are the last ones")
-    console.line(how_to_open(result.tracking_uri, source_roots.ROOT))
+    page = result.experiment_id, result.run_id
+    console.line(how_to_open(result.tracking_uri, source_roots.ROOT, *page))
 
 
 def _new(name: str, texts: dict[str, str], options: list[str]) -> tuple[SweepConfig, Space]:

@@ -19,6 +19,8 @@ def test_make_ui_is_named_where_it_opens_the_store(monkeypatch):
 
 def test_a_server_is_named_by_its_address():
     assert how_to_open("https://mlflow.lab", CHECKOUT) == "MLflow: open https://mlflow.lab"
+    line = how_to_open("https://mlflow.lab/", CHECKOUT, "3", "abc")
+    assert line == "MLflow: open https://mlflow.lab/#/experiments/3/runs/abc"
 
 
 def test_the_table_of_runs_is_that_of_trainings():

@@ -43,6 +43,9 @@ class EvaluationResult:
     """The folder of metrics.json and ranks.parquet."""
 
     tracking_uri: str
+    experiment_id: str
+    """Of MLflow's experiment; empty where it is not known."""
+
     run_id: str
 
 
@@ -98,6 +101,7 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
         run_name=run_dir.name,
         run_dir=run_dir,
         tracking_uri=tracker.uri,
+        experiment_id=tracker.experiment_id,
         run_id=tracker.run_id,
     )
 

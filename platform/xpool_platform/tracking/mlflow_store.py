@@ -68,7 +68,7 @@ class MlflowStore:
                     f"{self.experiment!r}; choose another --run-name or leave it out"
                 )
             run = self._client.create_run(self._experiment_id, run_name=name)
-        return self._tracker(run.info.run_id, run_dir, say, is_new=True)
+        return self._tracker(run.info.run_id, self._experiment_id, run_dir, say, is_new=True)
 
     def child_run(self, name: str, parent_run_id: str, run_dir: Path, say: Say) -> SendingTracker:
         """The run of this name below another one: the one that is there, or a new one."""
@@ -83,7 +83,7 @@ class MlflowStore:
             run = self._client.create_run(
                 self._experiment_id, run_name=name, tags={MLFLOW_PARENT_RUN_ID: parent_run_id}
             )
-        return self._tracker(run.info.run_id, run_dir, say, is_new=True)
+        return self._tracker(run.info.run_id, self._experiment_id, run_dir, say, is_new=True)
 
     def resume_run(self, run_id: str, run_dir: Path, say: Say) -> SendingTracker:
         """A run that was interrupted, running again. Raises UserError if it is not there."""
@@ -96,8 +96,9 @@ class MlflowStore:
 
         A server that has gone away meanwhile is no error.
         """
+        experiment_id = ""
         try:
-            self._client.get_run(run_id)
+            experiment_id = self._client.get_run(run_id).info.experiment_id
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 raise UserError(
@@ -105,14 +106,18 @@ class MlflowStore:
                     "set --tracking.uri to where it was, put its store back, or begin a new run "
                     "by --init-from"
                 ) from error
-        return self._tracker(run_id, run_dir, say)
+        return self._tracker(run_id, experiment_id, run_dir, say)
 
     def _tracker(
-        self, run_id: str, run_dir: Path, say: Say, *, is_new: bool = False
+        self, run_id: str, experiment_id: str, run_dir: Path, say: Say, *, is_new: bool = False
     ) -> SendingTracker:
-        destination = MlflowRun(self.uri, run_id, is_new=is_new, say=say)
         return SendingTracker(
-            run_dir, uri=self.uri, run_id=run_id, destination=destination, say=say
+            run_dir,
+            uri=self.uri,
+            run_id=run_id,
+            experiment_id=experiment_id,
+            destination=MlflowRun(self.uri, run_id, say=say, is_new=is_new),
+            say=say,
         )
 
 

@@ -11,12 +11,24 @@ AWAY_S = 10.0
 
 
 class SendingTracker(JournalTracker):
-    """The record of one run. What workers write into its journals is sent, too."""
+    """The record of one run. What workers write into its journals is sent, too.
+
+    Attributes: those of JournalTracker, and `experiment_id` of MLflow's experiment, empty where it
+    is not known.
+    """
 
     def __init__(
-        self, run_dir: Path, *, uri: str, run_id: str, destination: Destination, say: Say
+        self,
+        run_dir: Path,
+        *,
+        uri: str,
+        run_id: str,
+        experiment_id: str,
+        destination: Destination,
+        say: Say,
     ) -> None:
         super().__init__(run_dir, "driver", uri=uri, run_id=run_id)
+        self.experiment_id = experiment_id
         self._say = say
         self._sender = Sender(run_dir, destination, say)
 

@@ -60,6 +60,9 @@ class TrainingResult:
     run_name: str
     run_dir: Path
     tracking_uri: str
+    experiment_id: str
+    """Of MLflow's experiment; empty where it is not known."""
+
     run_id: str
 
 
@@ -126,6 +129,7 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
         run_name=run_dir.name,
         run_dir=run_dir,
         tracking_uri=tracker.uri,
+        experiment_id=tracker.experiment_id,
         run_id=tracker.run_id,
     )
 

@@ -70,6 +70,10 @@ class SweepResult:
     """The winner on the split of eval.split."""
 
     tracking_uri: str
+    experiment_id: str
+    """Of MLflow's experiment; empty where it is not known."""
+
+    run_id: str
 
 
 def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResult:
@@ -151,6 +155,8 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
         ranking=Ranking.of(config),
         report=report,
         tracking_uri=tracker.uri,
+        experiment_id=tracker.experiment_id,
+        run_id=tracker.run_id,
     )
 
 
