@@ -20,6 +20,8 @@ from xpool_platform.evaluate.evaluation import evaluate
 from xpool_platform.report import RetrievalReport
 from xpool_platform.result_files import RANKS
 from xpool_platform.run_model import run_model
+from xpool_platform.run_note import NOTE, run_note
+from xpool_platform.run_record import git_tags
 from xpool_platform.sweep_config import SweepConfig, is_rank
 from xpool_platform.tracking.figures.sweep import sweep_figures
 from xpool_platform.tracking.journal import last_status
@@ -61,13 +63,14 @@ def end_sweep(
     if not best:
         raise UserError("no trial was evaluated; look at the reasons of those that failed")
     folder = Path(sweep.records).parent
+    command = f"python {shlex.join(sys.argv)}"
     evaluated = evaluate(
         _tested(sweep, best[0], config),
         manifest,
         run_dir=folder,
         tracker=tracker,
         prefix="best/",
-        command=f"python {shlex.join(sys.argv)}",
+        command=command,
         selected_on=config.train.select_on,
         console=console,
         decoded=sweep.decoded,
@@ -84,6 +87,14 @@ def end_sweep(
         prefix="best/",
     )
     tracker.log_model(model)
+    note = run_note(
+        evaluated.report,
+        command=command,
+        git=git_tags(),
+        bad=sweep.decoded.bad,
+        more=_best_in_markdown(best, list(space), ranking, num_trials=len(records)),
+    )
+    tracker.set_tags({NOTE: note})
     if config.register:
         tracker.register(config.register, f"evaluations/{folder.name}/{RANKS}")
     result = {"best": [asdict(each) for each in best], "report": asdict(evaluated.report)}
@@ -114,6 +125,19 @@ def rows_of(
         name = trial.name.rsplit("-", 1)[-1]
         rows.append([name, *cells, *scores, "\n".join(filter(None, (ended, marks)))])
     return rows
+
+
+def _best_in_markdown(
+    best: Sequence[TrialRecord], fields: Sequence[str], ranking: Ranking, *, num_trials: int
+) -> str:
+    header = ["trial", *fields, *ranking.metrics, "ended"]
+    rows = [header, ["---"] * len(header), *rows_of(best, fields, ranking)]
+    cells = [[cell.replace("\n", " ") for cell in row] for row in rows]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return (
+        f"That is the test of `{best[0].name}`, the best of {num_trials} trials by "
+        f"{ranking.metric}. The best:\n\n{table}"
+    )
 
 
 def _end_run(

@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-LOOKS = (("#0072B2", "o"), ("#D55E00", "s"))
+from xpool_platform.tracking.figures.colours import BLUE, VERMILION
+
+LOOKS = ((BLUE, "o"), (VERMILION, "s"))
 """Colour, one of Okabe and Ito's, and marker of the kinds, in the order of `kinds`."""
 
 MAX_NAME_CHARACTERS = 40

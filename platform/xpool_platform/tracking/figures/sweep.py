@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from xpool_platform.tracking.figures.colours import BLUE
 
 COLOURS = colormaps["viridis"]
-LINE_COLOUR = BLUE
+MAX_TICKS = 8
+"""Whole numbers that are named each, as those of a choice."""
 
 
 class ScoredTrial(Protocol):
@@ -64,7 +65,7 @@ def _by_field(
         scores = np.array([score for _, score in scored])
         low, high = np.array(intervals).T
         ends = [np.maximum(scores - low, 0), np.maximum(high - scores, 0)]
-        axes.errorbar(places, scores, yerr=ends, fmt="o", color=LINE_COLOUR, elinewidth=0.8)
+        axes.errorbar(places, scores, yerr=ends, fmt="o", color=BLUE, elinewidth=0.8)
         axes.set_xlabel(field)
         _label(axes, labels, [trial.values[field] for trial, _ in scored])
     panels[0].set_ylabel(f"{metric}, 95 % intervals")
@@ -89,20 +90,30 @@ def _parallel(
             round(h, 6): v for h, v in zip(columns[i], found, strict=True)
         }.items():
             if height in (0.0, 1.0) or isinstance(value, str) or len(set(map(str, found))) <= 6:
-                axes.annotate(
-                    _short(value),
-                    (i, height),
-                    fontsize=8,
-                    xytext=(3, 2),
-                    textcoords="offset points",
-                )
+                _name_place(axes, i, height, _short(value))
+    for height, score in ((0.0, scores.min()), (1.0, scores.max())):
+        _name_place(axes, len(fields), height, f"{score:.1f}")
     axes.set_xticks(range(len(fields) + 1), [*fields, metric], fontsize=8)
     axes.set_yticks([])
+    axes.set_xlim(-0.2, len(fields) + 0.3)
     axes.spines[["left", "right", "top"]].set_visible(False)
     for i in range(len(fields) + 1):
         axes.axvline(i, color="0.8", linewidth=0.8, zorder=0)
     figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label=metric)
     return figure
+
+
+def _name_place(axes: Axes, x: float, height: float, text: str) -> None:
+    """Beside an axis, legible over the lines that pass there."""
+    axes.annotate(
+        text,
+        (x, height),
+        fontsize=8,
+        xytext=(4, 3),
+        textcoords="offset points",
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+        zorder=5,
+    )
 
 
 def _best_so_far(
@@ -118,7 +129,7 @@ def _best_so_far(
     minutes, scores = zip(*seen, strict=True)
     axes.scatter(minutes, scores, color="0.7", s=12, label="evaluations")
     best = (np.minimum if less_is_better else np.maximum).accumulate(scores)
-    axes.step(minutes, best, where="post", color=LINE_COLOUR, label="best so far")
+    axes.step(minutes, best, where="post", color=BLUE, label="best so far")
     axes.set(xlabel="minutes since the sweep began", ylabel=metric)
     axes.legend(frameon=False)
     return figure
@@ -128,7 +139,7 @@ def _importances(importances: Mapping[str, float], metric: str) -> Figure:
     figure = Figure(figsize=(6, 0.5 * len(importances) + 1.2), layout="constrained")
     axes = figure.subplots()
     names = list(importances)[::-1]
-    axes.barh(names, [importances[name] for name in names], color=LINE_COLOUR)
+    axes.barh(names, [importances[name] for name in names], color=BLUE)
     axes.set(xlabel=f"share of what decides {metric} (PED-ANOVA)", xlim=(0, 1))
     return figure
 
@@ -146,6 +157,8 @@ def _label(axes: Axes, names: list[str], values: Sequence[Any]) -> None:
         axes.set_xticks(range(len(names)), names)
     elif _spans_decades(values):
         axes.set_xscale("log")
+    elif all(isinstance(value, int) for value in values) and len(set(values)) <= MAX_TICKS:
+        axes.set_xticks(sorted(set(values)))
 
 
 def _unit(values: Sequence[Any]) -> np.ndarray:
