@@ -35,9 +35,9 @@ def run_note(
         chosen += " **That is the split reported here, so that the figures are optimistic.**"
     missing = f", {report.num_missing} more missing" if report.num_missing else ""
     parts = [
+        _table(report),
         f"**{report.split}**: {report.num_captions:,} captions, {report.num_videos:,} videos"
         f"{missing}; 95 % bootstrap intervals over videos in brackets.{chosen}",
-        _table(report),
         more,
         f"Again, {_commit(git)}:\n\n    {command}",
         _left_out(bad),
