@@ -73,7 +73,7 @@ def decode_videos(
     config: ExperimentConfig,
     *,
     run_dir: Path,
-    tracker: Tracker | None,
+    tracker: Tracker,
     console: Console,
 ) -> DecodedManifest:
     """The videos of a manifest, all decoded; a summary of them on the console.
@@ -90,8 +90,7 @@ def decode_videos(
     if decoded.bad:
         path = run_dir / ERRORS
         pq.write_table(errors_table(decoded.bad), path)
-        if tracker is not None:
-            tracker.log_artifact(path)
+        tracker.log_artifact(path)
         lines = _bad_lines(decoded.bad)
         if len(decoded.bad) > config.data.max_bad_fraction * len(manifest):
             raise UserError(

@@ -11,6 +11,7 @@ from xpool_platform.errors import UserError, raised_as_user_error
 from xpool_platform.preflight import check_decoding, prepare_output_dir, with_absolute_paths
 from xpool_platform.prepare import ERRORS, decode_videos, made_manifest, own_manifest
 from xpool_platform.runtime import ray_session
+from xpool_platform.tracking.tracker import NullTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ def prepare_ahead(config: ExperimentConfig, console: Console) -> Preparation:
         check_decoding(config)
         if manifest is None:
             manifest = made_manifest(config, output_dir, console)
-        decoded = decode_videos(manifest, config, run_dir=folder, tracker=None, console=console)
+        decoded = decode_videos(
+            manifest, config, run_dir=folder, tracker=NullTracker(), console=console
+        )
     return Preparation(
         num_decoded=decoded.num_decoded,
         num_present=len(decoded.videos) - decoded.num_decoded,

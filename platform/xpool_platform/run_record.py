@@ -86,10 +86,11 @@ def run_ended(tracker: Tracker, *, was_ended: bool = False) -> Iterator[None]:
         status = "KILLED"
         raise
     finally:
-        if was_ended:
-            tracker.close()
-        else:
-            tracker.finish(status)
+        with raised_as_user_error():
+            if was_ended:
+                tracker.close()
+            else:
+                tracker.finish(status)
 
 
 def record_start(

@@ -5,6 +5,7 @@ first line says to which run it belongs. Beside it lies how much of it was sent.
 the order of their numbers, so that what a later process repeats is known by then.
 """
 
+import errno
 import json
 import os
 import threading
@@ -63,10 +64,14 @@ class Journal:
         )
 
     def write(self, kind: str, **content: Any) -> None:
-        """Add an entry: it outlives this process from here on."""
+        """Add an entry: it outlives this process from here on. Raises OSError."""
         line = json.dumps({"kind": kind, **content}, ensure_ascii=False).encode() + b"\n"
         with self._lock:
-            self._file.write(line)
+            start = self._file.tell()
+            if self._file.write(line) != len(line):  # the disk is full
+                self._file.truncate(start)
+                self._file.seek(start)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
 
     def close(self) -> None:
         """Nothing follows."""
