@@ -63,7 +63,7 @@ def measure_split(
     """
     texts = [text for captions in videos["captions"].to_pylist() for text in captions]
     video_ids = videos["video_id"].to_pylist()
-    pooling, scale = model.pooling, float(model.logit_scale.exp())
+    pooling, scale = model.pooling, float(model.logit_scale.detach().exp())
     scores = score_matrix(pooling, embeds.text_embeds, embeds.frame_embeds).cpu().numpy()
     plain = retrieval_ranks(scores, embeds.video_of_text, text_names=texts, video_names=video_ids)
     ranks = {PLAIN: plain}
