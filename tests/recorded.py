@@ -71,7 +71,7 @@ def record_run(
     else:
         experiment_id = found.experiment_id
     run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
-    for key, value in {"run_name": name, "model.pooling": "xpool", **(params or {})}.items():
+    for key, value in {"model.pooling": "xpool", **(params or {})}.items():
         client.log_param(run_id, key, value)
     if results is not None:
         client.log_artifacts(run_id, str(results), folder)

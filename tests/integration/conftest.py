@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,3 +137,18 @@ def copy_checkout(target: Path) -> Path:
 def shapes_output(tmp_path_factory) -> Path:
     """An output folder in which the runs of a session share corpus and frames."""
     return tmp_path_factory.mktemp("shapes output")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """MLflow's tables, which take seconds to make."""
+    path = tmp_path_factory.mktemp("store") / "store.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def client(empty_store, tmp_path) -> MlflowClient:
+    """MLflow with a store of the test's own, in a file."""
+    shutil.copyfile(empty_store, tmp_path / "store.db")
+    return MlflowClient(f"sqlite:///{tmp_path}/store.db")

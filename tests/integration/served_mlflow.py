@@ -13,7 +13,7 @@ from pathlib import Path
 from conftest import environment
 from test_cluster import free_port
 
-START_S = 60
+START_S = 120
 
 
 class ServedMlflow:
@@ -38,7 +38,9 @@ class ServedMlflow:
                 *(sys.executable, "-m", "mlflow", "server", "--port", str(self.port)),
                 *("--workers", "1", "--backend-store-uri", self.store, *served),
             ],
-            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+            env=environment(
+                MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true"
+            ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -1,18 +1,14 @@
 """jobs/compare.py on the runs of a real MLflow store, in a file and behind a server."""
 
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Done, environment, finish, start_job
+from conftest import Done, finish, start_job
 from mlflow.tracking import MlflowClient
+from served_mlflow import served_mlflow
 
 from recorded import record_run, write_evaluation
 from xpool.bootstrap import paired_bootstrap
@@ -225,35 +221,10 @@ def test_a_store_that_takes_nothing_more_costs_no_result(tmp_path):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path) -> Iterator[str]:
     """The URI of an MLflow server that keeps the artifacts itself."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ("--port", str(port), "--workers", "1", "--serve-artifacts")
-    places = (
-        *("--backend-store-uri", f"sqlite:///{tmp_path / 'served.db'}"),
-        *("--artifacts-destination", str(tmp_path / "served")),
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *options, *places],
-        env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    uri = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            urllib.request.urlopen(f"{uri}/health")
-        except urllib.error.URLError:
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
-        else:
-            break
-    yield uri
-    process.terminate()
-    process.wait()
+    with served_mlflow(tmp_path / "served") as running:
+        yield running.uri
 
 
 def test_runs_behind_a_server(server, tmp_path):

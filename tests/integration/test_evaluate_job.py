@@ -1,4 +1,4 @@
-"""jobs/evaluate.py on checkpoints of ours and of the authors, and without any."""
+"""jobs/evaluate.py on the checkpoints of a training."""
 
 import contextlib
 import json
@@ -6,21 +6,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import psutil
 import pyarrow.parquet as pq
 import pytest
-import torch
 from conftest import SMALL_SHAPES, evaluate, finish, processes_of, start_job, train
+from loaded_elsewhere import loaded_elsewhere
 from mlflow.tracking import MlflowClient
 from test_train_job import runs_of
 
 from videos import write_video
 from xpool.bootstrap import paired_bootstrap
 from xpool.metrics import RetrievalRanks, metrics_of_ranks
-from xpool.model import build_model
 from xpool_platform.checkpoint_files import find_checkpoint
-from xpool_platform.experiments import shapes
+from xpool_platform.data.folder_manifest import folder_manifest
+from xpool_platform.tracking.figures.notes import NOTES
 
 pytestmark = pytest.mark.ray
 
@@ -51,6 +50,7 @@ def output(tmp_path_factory):
     summary, out = evaluated(
         *(folder, "averaged", "--checkpoint", str(folder / "runs" / "xpool")),
         *("--model.pooling", "mean", "--num-bank-captions", "0"),
+        *("--eval.num-figures", "0", "--figures"),
     )
     assert summary["pooling"] == "mean"
     assert "QB-Norm" not in out
@@ -69,10 +69,15 @@ def ranks_in(path: Path) -> RetrievalRanks:
     )
 
 
-def test_a_run_by_its_name_gives_the_figures_of_its_training(output):
-    summary, out = evaluated(
-        output, "again", "--checkpoint", "xpool", "--save-scores", "True", "--against", "averaged"
-    )
+@pytest.fixture(scope="module")
+def again(output) -> tuple[dict, str]:
+    """What the best checkpoint of the run gives when it is evaluated once more."""
+    options = ("--save-scores", "--against", "averaged")
+    return evaluated(output, "again", "--checkpoint", "xpool", *options)
+
+
+def test_a_run_by_its_name_gives_the_figures_of_its_training(output, again):
+    summary, out = again
     training = json.loads((output / "runs" / "xpool" / "metrics.json").read_text())
     for key in ("split", "num_videos", "num_captions", "metrics", "intervals", "chance"):
         assert summary[key] == training[key], key
@@ -105,6 +110,15 @@ def test_a_run_by_its_name_gives_the_figures_of_its_training(output):
     compared = json.loads((output / "comparisons" / "two" / "comparison.json").read_text())
     assert list(compared["differences"].values()) == [summary["differences"]]
 
+
+def artifacts(output: Path, run_name: str, *folders: str) -> set[str]:
+    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    run_id = runs_of(output)[run_name].info.run_id
+    return {file.path for folder in folders for file in client.list_artifacts(run_id, folder)}
+
+
+def test_an_evaluation_has_a_run_of_its_own(output, again):
+    summary, _ = again
     run = runs_of(output)["again"]
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/t2v/R1"] == summary["metrics"]["t2v/R1"]
@@ -112,13 +126,42 @@ def test_a_run_by_its_name_gives_the_figures_of_its_training(output):
     for key in ("dual_softmax/v2t/MnR", "qb_norm/t2v/R1", "against/t2v/R1", "against/t2v/R1_p"):
         assert f"test/{key}" in run.data.metrics
     assert "test/qb_norm/v2t/R1" not in run.data.metrics
+    assert "--checkpoint xpool" in run.data.tags["mlflow.note.content"]
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.name == "shapes-test"
+
+    pages = {"report.html", "results.json", "failures.json"}
+    assert artifacts(output, "again", "") >= pages
+    assert artifacts(output, "again", "figures") == {f"figures/{name}.png" for name in NOTES}
+    files = ("metrics.json", "ranks.parquet", "failures.parquet", "scores.npy")
+    kept = artifacts(output, "again", "evaluations/again")
+    assert kept == {f"evaluations/again/{name}" for name in files}
+    # drawn because of --figures
+    assert "figures/attention.png" in artifacts(output, "averaged", "figures")
+
+
+@pytest.mark.usefixtures("again")
+def test_the_logged_model_gives_the_scores_of_an_evaluation(output, tmp_path):
+    results = output / "evaluations" / "again"
+    queries = pq.read_table(results / "ranks.parquet").to_pylist()
+    (corpus,) = (output / "corpora").iterdir()
+    rows = folder_manifest(corpus).to_pylist()
+    uri_of = {row["video_id"]: row["uri"] for row in rows}
+    texts = [row["caption"] for row in queries if row["direction"] == "t2v"]
+    videos = [uri_of[row["video_id"]] for row in queries if row["direction"] == "v2t"]
+
     client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
-    kept = client.list_artifacts(run.info.run_id, "evaluations/again")
-    assert {Path(item.path).name for item in kept} == {
-        "metrics.json",
-        "ranks.parquet",
-        "scores.npy",
-    }
+    run = client.get_run(runs_of(output)["xpool"].info.run_id)
+    (best,) = run.outputs.model_outputs
+    assert client.get_logged_model(best.model_id).name == "shapes"
+    found = loaded_elsewhere(
+        *(f"models:/{best.model_id}", tmp_path / "elsewhere", client.tracking_uri),
+        texts=texts,
+        videos=videos,
+    )
+    expected = np.load(results / "scores.npy")
+    assert expected.shape == (36, 12)
+    np.testing.assert_allclose(found["scores"], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -127,92 +170,22 @@ def test_another_split_recorded_in_the_training_run(output):
     checkpoint = find_checkpoint("xpool", output)
     summary, _ = evaluated(
         *(output, "validation", "shapes", "--checkpoint", str(checkpoint)),
-        *(*SMALL_SHAPES, "--eval.split", "val", "--into-training-run", "True"),
+        *(*SMALL_SHAPES, "--eval.split", "val", "--into-training-run"),
     )
     assert summary["num_videos"] == 8
     assert (output / "evaluations" / "validation" / "config.json").is_file()
-    runs = runs_of(output)
+    own, runs = "evaluations/validation", runs_of(output)
     assert "validation" not in runs
     run = runs["xpool"]
     assert run.data.metrics["evaluate/validation/val/t2v/R1"] == summary["metrics"]["t2v/R1"]
     assert run.data.metrics["test/t2v/R1"] == before.data.metrics["test/t2v/R1"]
     assert (run.info.status, run.info.end_time) == (before.info.status, before.info.end_time)
-
-
-@pytest.mark.slow
-def test_zero_shot_towers_are_the_baseline(output, tmp_path):
-    weights = tmp_path / "towers.pt"
-    model = build_model(shapes().model)
-    torch.save(model.clip.state_dict(), weights)
-    summary, _ = evaluated(
-        *(output, "zero-shot", "shapes", "--model.pooling", "mean", *SMALL_SHAPES),
-        *("--model.clip-pretrained", str(weights)),
-    )
-    assert summary["checkpoint"] == ""
-    assert summary["num_captions"] == 36
-
-
-def authors_checkpoint(path: Path) -> None:
-    """A file in the authors' format: small towers that read CLIP's own tokens."""
-    torch.manual_seed(0)
-    width, tokens = 64, open_clip.get_tokenizer("ViT-B-32")(["a"])
-    weights: dict[str, torch.Tensor] = {
-        "clip.logit_scale": torch.tensor(4.6),
-        "clip.text_model.embeddings.token_embedding.weight": torch.randn(49408, width) * 0.02,
-        "clip.text_model.embeddings.position_embedding.weight": torch.randn(tokens.shape[1], width),
-        "clip.vision_model.embeddings.class_embedding": torch.randn(width),
-        "clip.vision_model.embeddings.patch_embedding.weight": torch.randn(width, 3, 16, 16) * 0.02,
-        "clip.vision_model.embeddings.position_embedding.weight": torch.randn(10, width),
-        "clip.text_projection.weight": torch.randn(32, width) * 0.1,
-        "clip.visual_projection.weight": torch.randn(32, width) * 0.1,
-    }
-    sizes = {"self_attn.q_proj": (width, width), "self_attn.k_proj": (width, width)}
-    sizes |= {"self_attn.v_proj": (width, width), "self_attn.out_proj": (width, width)}
-    sizes |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
-    for tower, norms in (
-        ("text_model", ["final_layer_norm"]),
-        ("vision_model", ["pre_layrnorm", "post_layernorm"]),
-    ):
-        layer = f"clip.{tower}.encoder.layers.0"
-        for name, size in sizes.items():
-            weights[f"{layer}.{name}.weight"] = torch.randn(size) * 0.1
-            weights[f"{layer}.{name}.bias"] = torch.zeros(size[0])
-        for name in (*(f"clip.{tower}.{n}" for n in norms), f"{layer}.layer_norm1"):
-            weights |= {f"{name}.weight": torch.ones(width), f"{name}.bias": torch.zeros(width)}
-        name = f"{layer}.layer_norm2"
-        weights |= {f"{name}.weight": torch.ones(width), f"{name}.bias": torch.zeros(width)}
-    for name in ("cross_attn.q", "cross_attn.k", "cross_attn.v", "cross_attn.out", "linear"):
-        weights[f"pool_frames.{name}_proj.weight"] = torch.eye(32)
-        weights[f"pool_frames.{name}_proj.bias"] = torch.zeros(32)
-    for i in (1, 2, 3):
-        weights[f"pool_frames.layer_norm{i}.weight"] = torch.ones(32)
-        weights[f"pool_frames.layer_norm{i}.bias"] = torch.zeros(32)
-    torch.save({"epoch": 5, "state_dict": weights, "optimizer": {}}, path)
-
-
-def test_a_checkpoint_of_the_authors(output, tmp_path):
-    path = tmp_path / "model_best.pth"
-    authors_checkpoint(path)
-    summary, _ = evaluated(
-        *(output, "theirs", "shapes", *SMALL_SHAPES, "--checkpoint", str(path)),
-        *("--model.clip-name", "ViT-B-32"),
-    )
-    assert summary["checkpoint"] == str(path)
-    assert summary["num_videos"] == 12
-
-
-@pytest.mark.slow
-def test_files_that_are_no_checkpoint_for_these_towers(output, tmp_path):
-    path = tmp_path / "model_best.pth"
-    authors_checkpoint(path)
-    small = ("--output-dir", str(output), *SMALL_SHAPES)
-    message = refused("shapes", *small, "--checkpoint", str(path))
-    assert "reads 77 tokens of a vocabulary of 49408, and the tokenizer of tiny gives 32" in message
-    assert "name the experiment whose data" in refused("--checkpoint", str(path))
-    torch.save({"state_dict": {"a.weight": torch.zeros(2)}}, path)
-    message = refused("shapes", *small, "--checkpoint", str(path))
-    assert "model_best.pth is not a checkpoint of X-Pool's authors: missing" in message
-    assert "unexpected 1 (a.weight)" in message
+    for name in ("metrics.json", "ranks.parquet", "failures.parquet", "report.html"):
+        assert f"{own}/{name}" in artifacts(output, "xpool", own)
+    drawn = artifacts(output, "xpool", f"{own}/figures")
+    assert drawn == {f"{own}/figures/{name}.png" for name in NOTES}
+    note = "mlflow.note.content"
+    assert run.data.tags[note] == before.data.tags[note]
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from mlflow_screens import (
     params_row,
     search,
 )
-from tracking_server import tracking_server
+from served_mlflow import served_mlflow
 
 from xpool_platform.tracking.views import RETRIEVAL, view_tags
 from xpool_platform.tracking.where import runs_page
@@ -67,15 +67,15 @@ class Recorded:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory) -> Iterator[Recorded]:
     folder = tmp_path_factory.mktemp("served")
-    with tracking_server(folder) as address:
+    with served_mlflow(folder) as server:
         for name, options in RUNS.items():
             done = train(
                 *("shapes", *OPTIONS, *options, "--run-name", name),
-                *("--output-dir", str(folder / "outputs"), "--tracking.uri", address),
+                *("--output-dir", str(folder / "outputs"), "--tracking.uri", server.uri),
                 timeout_s=900,
             )
             assert done.status == 0, done.err
-        yield recorded_on(address)
+        yield recorded_on(server.uri)
 
 
 def recorded_on(address: str) -> Recorded:

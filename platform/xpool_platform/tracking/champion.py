@@ -6,7 +6,12 @@ import pyarrow.parquet as pq
 
 from xpool.bootstrap import paired_bootstrap
 from xpool_platform.errors import UserError
-from xpool_platform.result_files import read_ranks
+from xpool_platform.result_files import (
+    OtherQueriesError,
+    ranks_in_order,
+    read_ranked_queries,
+    read_ranks,
+)
 
 METRIC = "t2v/R1"
 MAX_P_VALUE = 0.05
@@ -21,11 +26,11 @@ def beats_champion(own: Path, champion: Path) -> tuple[bool, str]:
     queries = pq.read_table(own, columns=["direction", "video_id", "caption"])
     ranks = read_ranks(own, queries)
     try:
-        others = read_ranks(champion, queries)
-    except UserError as error:
-        if error.__cause__ is None:
-            return False, "it was measured on other queries, so that the two cannot be compared"
+        others = ranks_in_order(read_ranked_queries(champion), queries)
+    except UserError:
         return False, "its ranks cannot be read"
+    except OtherQueriesError:
+        return False, "it was measured on other queries, so that the two cannot be compared"
     found = paired_bootstrap(ranks, others)[METRIC]
     interval = f"95 % interval {found.low:+.1f} to {found.high:+.1f}, p = {found.p_value:.2g}"
     words = f"t2v R@1 differs by {found.difference:+.1f} ({interval})"
