@@ -69,7 +69,6 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
         check_cluster(config)
         check_network()
         store = opening.result()
-        run_dir.mkdir(parents=True, exist_ok=True)
         if training_run:
             tracker = store.open_run(training_run, run_dir, console.line)
             prefix = f"evaluate/{run_dir.name}/"
