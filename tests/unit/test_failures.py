@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from xpool.metrics import retrieval_ranks
 from xpool_platform.evaluate import failures
-from xpool_platform.evaluate.failures import FAILURES, FAILURES_SCHEMA, failures_table
+from xpool_platform.evaluate.failures import FAILURES_SCHEMA, failures_table
+from xpool_platform.result_files import FAILURES
 
 
 def looked_up(scores, video_of_text, video_ids, captions):
