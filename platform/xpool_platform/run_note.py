@@ -1,5 +1,7 @@
 """The note on a run's page: what came out, how to have it again, what was left out."""
 
+import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from xpool_platform.data.decode import BadVideo
@@ -12,6 +14,8 @@ COLUMNS = (("R1", "R@1"), ("R5", "R@5"), ("R10", "R@10"), ("R50", "R@50"))
 RANKS = (("MdR", "MdR"), ("MnR", "MnR"))
 DIRECTIONS = (("t2v", "text to video"), ("v2t", "video to text"))
 MAX_LISTED = 20
+MAX_LINE = 72
+"""Characters of a line of code: MLflow wraps none, and its page gets as wide as the longest."""
 
 
 def run_note(
@@ -39,7 +43,7 @@ def run_note(
         f"**{report.split}**: {report.num_captions:,} captions, {report.num_videos:,} videos"
         f"{missing}; 95 % bootstrap intervals over videos in brackets.{chosen}",
         more,
-        f"Again, {_commit(git)}:\n\n    {command}",
+        f"Again, {_commit(git)}:\n\n{textwrap.indent(_in_lines(command), '    ')}",
         _left_out(bad),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -61,6 +65,23 @@ def _table(report: RetrievalReport) -> str:
         chance = [f"{report.chance[f'{way}/{name}']:.1f}" for name, _ in columns]
         lines.append("| *chance* | " + " | ".join(chance) + " |")
     return "\n".join(lines)
+
+
+def _in_lines(command: str) -> str:
+    """The same command to a shell, with each option's value on the option's line."""
+    options: list[str] = []
+    for word in map(shlex.quote, shlex.split(command)):
+        if options and not word.startswith("--"):
+            options[-1] += f" {word}"
+        else:
+            options.append(word)
+    lines = options[:1]
+    for option in options[1:]:
+        if len(lines[-1]) + 1 + len(option) <= MAX_LINE:
+            lines[-1] += f" {option}"
+        else:
+            lines.append(f"  {option}")
+    return " \\\n".join(lines)
 
 
 def _commit(git: Mapping[str, str]) -> str:

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import SMALL_SHAPES, evaluate, finish, processes_of, start_job, train
 from loaded_elsewhere import loaded_elsewhere
-from mlflow.tracking import MlflowClient
-from test_train_job import runs_of
+from test_train_job import runs_of, store_of
 
 from videos import write_video
 from xpool.bootstrap import paired_bootstrap
@@ -112,7 +111,7 @@ def test_a_run_by_its_name_gives_the_figures_of_its_training(output, again):
 
 
 def artifacts(output: Path, run_name: str, *folders: str) -> set[str]:
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    client = store_of(output)
     run_id = runs_of(output)[run_name].info.run_id
     return {file.path for folder in folders for file in client.list_artifacts(run_id, folder)}
 
@@ -150,7 +149,7 @@ def test_the_logged_model_gives_the_scores_of_an_evaluation(output, tmp_path):
     texts = [row["caption"] for row in queries if row["direction"] == "t2v"]
     videos = [uri_of[row["video_id"]] for row in queries if row["direction"] == "v2t"]
 
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    client = store_of(output)
     run = client.get_run(runs_of(output)["xpool"].info.run_id)
     (best,) = run.outputs.model_outputs
     assert client.get_logged_model(best.model_id).name == "shapes"

@@ -8,23 +8,34 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, SMALL_SHAPES, copy_checkout, environment, make_environment, train
+from mlflow.entities import Dataset, Run
 from mlflow.tracking import MlflowClient
 
 from xpool_platform.checkpoint import load_checkpoint
 from xpool_platform.config_io import flatten
+from xpool_platform.tracking.figures.notes import NOTES
+from xpool_platform.tracking.views import view_tags
 
 pytestmark = pytest.mark.ray
 
 
-def runs_of(output: Path, experiment: str = "shapes") -> dict:
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+def store_of(output: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+
+
+def runs_of(output: Path, experiment: str = "shapes") -> dict[str, Run]:
+    client = store_of(output)
     found = client.get_experiment_by_name(experiment)
     return {run.info.run_name: run for run in client.search_runs([found.experiment_id])}
 
 
-def history(output: Path, run, key: str) -> list[tuple[int, float]]:
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
-    return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
+def history(output: Path, run: Run, key: str) -> list[tuple[int, float]]:
+    logged = store_of(output).get_metric_history(run.info.run_id, key)
+    return [(metric.step, metric.value) for metric in logged]
+
+
+def datasets_of(run: Run) -> dict[str, Dataset]:
+    return {used.dataset.name: used.dataset for used in run.inputs.dataset_inputs}
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +64,14 @@ def test_the_console_shows_progress_the_table_and_where_to_look(trained):
     assert not re.search(r"warning|deprecat|traceback", done.out, re.IGNORECASE)
 
 
-def test_the_run_has_parameters_metrics_tags_and_artifacts(trained):
+def test_the_run_has_parameters_and_metrics(trained):
     _, output = trained
     run = runs_of(output)["one"]
     assert run.info.status == "FINISHED"
     params = run.data.params
     assert params["optim.pooling_lr"] == "0.001"
     assert params["data.num_captions_train"] == "144"
+    assert "run_name" not in params
     losses = history(output, run, "train/loss")
     assert [step for step, _ in losses] == list(range(1, 13))
     for key in ("train/grad_norm", "train/logit_scale", "train/lr_clip", "train/lr_pooling"):
@@ -72,30 +84,66 @@ def test_the_run_has_parameters_metrics_tags_and_artifacts(trained):
             value = run.data.metrics[f"test/{direction}/{name}"]
             assert run.data.metrics[f"test/{direction}/{name}_low"] <= value
             assert value <= run.data.metrics[f"test/{direction}/{name}_high"]
-    assert run.data.tags["pooling"] == "xpool"
-    assert "jobs/train.py" in run.data.tags["command"]
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+    assert 0 < run.data.metrics["system/cpu_utilization_percentage"] <= 100
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 0
+
+
+def test_the_run_says_what_it_is_and_what_it_was_made_of(trained):
+    _, output = trained
+    run = runs_of(output)["one"]
+    tags = run.data.tags
+    assert tags["pooling"] == "xpool"
+    assert "jobs/train.py" in tags["command"]
+    note = tags["mlflow.note.content"]
+    assert "**test**: 36 captions, 12 videos" in note
+    assert f"| text to video | {run.data.metrics['test/t2v/R1']:.1f} (" in note
+    assert "python jobs/train.py shapes --data.shapes.num-train 48" in note
+    assert "of a checkout without git" in note
+    datasets = datasets_of(run)
+    assert set(datasets) == {"shapes-train", "shapes-val", "shapes-test"}
+    assert len({dataset.digest for dataset in datasets.values()}) == 3
+    profile = json.loads(datasets["shapes-train"].profile)
+    assert (profile["num_videos"], profile["num_captions"]) == (48, 144)
+    assert profile["hours"] > 0
+    experiment = store_of(output).get_experiment(run.info.experiment_id)
+    assert experiment.tags.items() >= view_tags().items()
+
+
+def test_the_run_has_figures_tables_a_report_and_checkpoints(trained):
+    _, output = trained
+    run = runs_of(output)["one"]
+    folders = ("", "figures", "checkpoints/best", "checkpoints/last")
     names = {
         item.path
-        for folder in ("", "figures", "checkpoints/best", "checkpoints/last")
-        for item in client.list_artifacts(run.info.run_id, folder or None)
+        for folder in folders
+        for item in store_of(output).list_artifacts(run.info.run_id, folder or None)
     }
-    assert {"config.json", "figures/attention.png", "checkpoints/best/model.safetensors"} <= names
+    files = ("config.json", "metrics.json", "ranks.parquet", "report.html")
+    assert names >= {*files, "failures.parquet", "failures.json", "results.json"}
+    assert {name for name in names if name.startswith("figures/")} == {
+        f"figures/{name}.png" for name in NOTES
+    }
+    for name in ("best", "last"):
+        assert f"checkpoints/{name}/model.safetensors" in names
+    (best,) = run.outputs.model_outputs
+    model = store_of(output).get_logged_model(best.model_id)
+    assert (model.name, model.status) == ("shapes", "READY")
+    assert model.params["optim.pooling_lr"] == "0.001"
+    metrics = {metric.key: metric for metric in model.metrics}
+    assert metrics["test/t2v/R1"].value == run.data.metrics["test/t2v/R1"]
+    assert metrics["test/t2v/R1"].dataset_name == "shapes-test"
 
 
 def test_the_logged_checkpoint_is_a_model(trained, tmp_path):
     _, output = trained
-    client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
     run = runs_of(output)["one"]
-    folder = client.download_artifacts(run.info.run_id, "checkpoints/best", str(tmp_path))
+    folder = store_of(output).download_artifacts(run.info.run_id, "checkpoints/best", str(tmp_path))
     model, config, state = load_checkpoint(Path(folder))
     assert config.model.clip_name == "tiny"
     assert state.step in (6, 12)
     assert model.pooling is not None
-    assert (
-        run.data.params.items()
-        >= {key: str(value) for key, value in flatten(config).items()}.items()
-    )
+    fields = {key: str(value) for key, value in flatten(config).items() if key != "run_name"}
+    assert run.data.params.items() >= fields.items()
 
 
 def test_the_same_seed_gives_the_same_numbers(trained):
@@ -109,6 +157,13 @@ def test_the_same_seed_gives_the_same_numbers(trained):
     for key, value in runs["one"].data.metrics.items():
         if key.startswith(("test/", "val/", "best/")):
             assert runs["again"].data.metrics[key] == value, key
+    digests = [
+        {name: dataset.digest for name, dataset in datasets_of(runs[run]).items()}
+        for run in ("one", "again")
+    ]
+    assert digests[0] == digests[1]
+    commit = runs["again"].data.tags["mlflow.source.git.commit"]
+    assert commit[:12] in runs["again"].data.tags["mlflow.note.content"]
 
 
 @pytest.mark.slow
@@ -148,7 +203,7 @@ def test_pooling_by_the_mean_stands_beside_it(trained):
     shared = {
         key: value
         for key, value in runs["one"].data.params.items()
-        if key not in ("run_name", "model.pooling", "data.decoder")
+        if key not in ("model.pooling", "data.decoder")
     }
     assert runs["mean"].data.params.items() >= shared.items()
 

@@ -1,5 +1,8 @@
 """What the page of a run says of its data and its result."""
 
+import shlex
+import subprocess
+
 import pyarrow as pa
 
 from xpool_platform.data.decode import BadVideo
@@ -69,6 +72,19 @@ def test_the_note_has_the_table_the_command_and_the_commit():
     assert "at commit `0123456789ab`:\n\n    python jobs/train.py shapes --train.seed 7" in note
     assert "changes" not in note
     assert "Left out" not in note
+
+
+def test_the_command_is_narrow_and_the_same_to_a_shell():
+    words = ["python", "jobs/train.py", "shapes", "--data.root", "my videos/it's", "--figures"]
+    for i in range(20):
+        words += [f"--option-{i}", str(i)]
+    note = run_note(report(), command=shlex.join(words), git={})
+    shown = [line for line in note.splitlines() if line.startswith("    ")]
+    assert max(map(len, shown)) < 80
+    assert len(shown) > 3
+    printed = "\n".join(shown).replace("python", "printf '%s\\n'", 1)
+    done = subprocess.run(["/bin/sh", "-c", printed], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == words[1:]
 
 
 def test_the_note_warns_of_what_makes_figures_doubtful():
