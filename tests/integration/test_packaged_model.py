@@ -4,6 +4,7 @@ import _thread
 import json
 import re
 import shutil
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -101,9 +102,14 @@ def test_what_cannot_be_scored_is_named(tiny, tmp_path):
 
 def test_an_interrupt_leaves_no_frames_for_the_next_video(tiny):
     model = mlflow.pyfunc.load_model(str(tiny.folder))
-    threading.Timer(0.1, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        model.predict({"texts": TEXTS, "videos": [tiny.videos[2]]})
+    # a shell that runs the tests in the background leaves SIGINT ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(0.1, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            model.predict({"texts": TEXTS, "videos": [tiny.videos[2]]})
+    finally:
+        signal.signal(signal.SIGINT, before)
     scores = model.predict({"texts": TEXTS, "videos": [tiny.videos[0]]})["scores"][0]
     np.testing.assert_allclose(scores, tiny.scores[:, :1], atol=1e-5)
 
