@@ -79,6 +79,15 @@ class Screen:
 
         self.wait(lambda: not missing(), f"one of {texts}")
 
+    @contextmanager
+    def within(self, css: str) -> Iterator[None]:
+        """Look at the page in this frame instead."""
+        self.driver.switch_to.frame(self.find(css))
+        try:
+            yield
+        finally:
+            self.driver.switch_to.default_content()
+
     def keep(self, name: str) -> Path:
         """A picture of what is shown."""
         path = self.pictures / f"{name}.png"

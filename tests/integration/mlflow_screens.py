@@ -7,12 +7,20 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+CHART = "[data-testid=experiment-view-compare-runs-card]"
+
 
 def open_run(screen: Screen, experiment_id: str, name: str) -> None:
     """Click a run in the table."""
     screen.open(f"#/experiments/{experiment_id}/runs")
     screen.find("a", name).click()
     screen.find("h1, h2", name)
+
+
+def open_artifact(screen: Screen, name: str) -> None:
+    """Of the run that is open, from the root of its artifacts."""
+    screen.find("[role=tab]", "Artifacts").click()
+    screen.find("[data-testid=artifact-tree-node]", name).click()
 
 
 def compare_all(screen: Screen, experiment_id: str) -> None:
@@ -56,6 +64,22 @@ def is_shown(screen: Screen, figure: str) -> bool:
     )
 
 
+def is_in_sight(screen: Screen, heading: str) -> bool:
+    """Whether it is within the window's width, which `is_displayed` does not ask."""
+    right = "return arguments[0].getBoundingClientRect().right <= window.innerWidth"
+    return screen.driver.execute_script(right, screen.find("h1, h2, h3, h4", heading))
+
+
+def drawn(screen: Screen, title: str) -> list[float]:
+    """The values of the curve of this chart, once it has any."""
+    script = f"""
+        const charts = [...document.querySelectorAll("{CHART}")];
+        const chart = charts.find(c => c.querySelector("h4").textContent == arguments[0]);
+        return [...chart?.querySelector(".js-plotly-plot")?.data?.[0]?.y ?? []];
+    """
+    return screen.wait(lambda: screen.driver.execute_script(script, title), f"chart {title}")
+
+
 def params_row(screen: Screen, name: str) -> list[str]:
     """Of the compare view's table of parameters."""
     path = f"//table//tr[th[normalize-space()='{name}']]/td"
@@ -78,17 +102,17 @@ def metric_row(screen: Screen, name: str) -> list[float]:
 def draw_against(screen: Screen, fields: Collection[str], metric: str) -> None:
     """Parallel coordinates of these fields alone, out of all that differ, and of this metric."""
 
-    def drawn() -> list[str]:
+    def axes() -> list[str]:
         return screen.texts(".parcoords .axis-title")
 
     lists = "input[role=combobox]"
-    screen.wait(drawn, "parallel coordinates")
+    screen.wait(axes, "parallel coordinates")
     of_fields, of_metrics = screen.driver.find_elements(By.CSS_SELECTOR, lists)[:2]
-    while (before := drawn())[-2] not in fields:
+    while (before := axes())[-2] not in fields:
         of_fields.send_keys(Keys.BACKSPACE)
-        screen.wait(lambda old=before: drawn() != old, "one axis less")
+        screen.wait(lambda old=before: axes() != old, "one axis less")
     of_metrics.send_keys(Keys.BACKSPACE, metric)
     screen.find(f"[title='{metric}']").click()
     screen.find("h1, h2").click()  # closes the list
-    screen.wait(lambda: drawn()[-1:] == [metric], metric)
-    assert drawn() == [*fields, metric]
+    screen.wait(lambda: axes()[-1:] == [metric], metric)
+    assert axes() == [*fields, metric]

@@ -14,19 +14,24 @@ from conftest import SMALL_SHAPES, train
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow_screens import (
+    CHART,
     cell,
     compare_all,
     draw_against,
+    drawn,
+    is_in_sight,
     is_shown,
     metric_row,
     numbers_in_row,
+    open_artifact,
     open_run,
     params_row,
     search,
 )
 from served_mlflow import served_mlflow
 
-from xpool_platform.tracking.views import RETRIEVAL, view_tags
+from xpool_platform.tracking.figures.notes import NOTES
+from xpool_platform.tracking.views import RETRIEVAL
 from xpool_platform.tracking.where import runs_page
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, needs_browser]
@@ -59,9 +64,9 @@ class Recorded:
     experiment_id: str
     runs: dict[str, Run]
 
-    def figures(self, name: str) -> list[str]:
-        found = self.client.list_artifacts(self.runs[name].info.run_id, "figures")
-        return [file.path for file in found if file.path.endswith(".png")]
+    def values(self, run_name: str, metric: str) -> list[float]:
+        history = self.client.get_metric_history(self.runs[run_name].info.run_id, metric)
+        return [each.value for each in history]
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +86,6 @@ def recorded(tmp_path_factory) -> Iterator[Recorded]:
 def recorded_on(address: str) -> Recorded:
     client = MlflowClient(address)
     experiment_id = client.get_experiment_by_name("shapes").experiment_id
-    for key, value in view_tags().items():
-        client.set_experiment_tag(experiment_id, key, value)
     runs = {run.info.run_name: run for run in client.search_runs([experiment_id])}
     assert runs.keys() == RUNS.keys()
     return Recorded(client=client, address=address, experiment_id=experiment_id, runs=runs)
@@ -120,46 +123,72 @@ def test_a_run_says_what_it_is_and_how_good(screen, recorded):
     run = recorded.runs["slower"]
     open_run(screen, recorded.experiment_id, "slower")
     screen.see("Finished", "Parameters", "Metrics", "Tags", "pooling", "command")
-    # the run's note, its data sets and its source are seen here once they are recorded
+    screen.keep("mlflow_overview")
+    screen.find("button", "Show more").click()
+    screen.see(f"{run.data.metrics['test/t2v/R1']:.1f} (", "--optim.pooling-lr 0.0001")
+    screen.keep("mlflow_note")
+    assert is_in_sight(screen, "About this run")
+    screen.see("jobs/train.py", run.data.tags["mlflow.source.git.commit"][:7])
+    screen.see("Logged models (1)")
+    screen.find("[data-component-type=tag]", "+2").click()  # data sets that have no room beside the first
+    datasets = [used.dataset for used in run.inputs.dataset_inputs]
+    assert len(datasets) == 3
+    screen.see(*(f"{dataset.name} ({dataset.digest})" for dataset in datasets))
+    screen.find("h1, h2").click()  # closes their list
     search(screen, "Search metrics", "test/t2v/R1")
     assert float(cell(screen, "test/t2v/R1").text) == run.data.metrics["test/t2v/R1"]
     search(screen, "Search parameters", "optim.pooling_lr")
     assert cell(screen, "optim.pooling_lr").text == "0.0001"
-    screen.keep("mlflow_overview")
 
 
 def test_the_loss_is_a_curve(screen, recorded):
-    run = recorded.runs["attention"]
     open_run(screen, recorded.experiment_id, "attention")
     screen.find("[role=tab]", "Model metrics").click()
     search(screen, "Search metric charts", "train/loss")
-    card = "[data-testid=experiment-view-compare-runs-card]"
-    screen.wait(lambda: screen.texts(f"{card} .xtitle") == ["Step"], "one chart over the steps")
-    shown = screen.driver.execute_script(
-        f"return document.querySelector('{card} .js-plotly-plot').data[0].y"
-    )
-    history = recorded.client.get_metric_history(run.info.run_id, "train/loss")
-    losses = [each.value for each in history]
+    screen.wait(lambda: screen.texts(f"{CHART} .xtitle") == ["Step"], "one chart over the steps")
+    shown = drawn(screen, "loss")
+    losses = recorded.values("attention", "train/loss")
     assert len(shown) >= 12  # of long runs MLflow shows a sample
     assert set(shown) <= set(losses)
     assert shown[-1] == losses[-1]
     screen.keep("mlflow_curve")
-    # the tab "System metrics" is opened here once they are recorded
+
+
+def test_how_busy_the_machine_was_is_drawn(screen, recorded):
+    open_run(screen, recorded.experiment_id, "attention")
+    screen.find("[role=tab]", "System metrics").click()
+    for name in ("cpu_utilization_percentage", "system_memory_usage_percentage"):
+        measured = recorded.values("attention", f"system/{name}")
+        assert set(drawn(screen, name)) <= set(measured)
+    screen.keep("mlflow_system")
 
 
 def test_every_figure_of_a_run_is_shown(screen, recorded):
+    run_id = recorded.runs["attention"].info.run_id
+    figures = [file.path for file in recorded.client.list_artifacts(run_id, "figures")]
+    assert set(figures) == {f"figures/{name}.png" for name in NOTES}
     open_run(screen, recorded.experiment_id, "attention")
-    screen.find("[role=tab]", "Artifacts").click()
-    screen.find("[data-testid=artifact-tree-node]", "figures").click()
-    figures = recorded.figures("attention")
-    assert "figures/attention.png" in figures
+    open_artifact(screen, "figures")
     for figure in figures:
         name = figure.removeprefix("figures/")
         screen.find("[data-testid=artifact-tree-node]", name).click()
         screen.wait(lambda shown=figure: is_shown(screen, shown), f"the picture of {figure}")
         picture = "mlflow_run" if name == "attention.png" else f"mlflow_figure_{name[:-4]}"
         screen.keep(picture)
-    # report.html is opened here once it is recorded
+
+
+def test_the_report_and_the_tables_of_a_run_are_shown(screen, recorded):
+    open_run(screen, recorded.experiment_id, "attention")
+    open_artifact(screen, "report.html")
+    with screen.within("iframe"):
+        screen.see("attention", "Results on test", "Repeat it")
+        pictures = "return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth > 0])"
+        shown = dict(screen.driver.execute_script(pictures))
+        assert shown == dict.fromkeys(NOTES, True)
+    screen.keep("mlflow_report")
+    screen.find("[data-testid=artifact-tree-node]", "results.json").click()
+    screen.see("View as table", "test/t2v/R1", "chance")
+    screen.keep("mlflow_table")
 
 
 def test_three_runs_are_compared(screen, recorded):
