@@ -134,12 +134,6 @@ def copy_checkout(target: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shapes_output(tmp_path_factory) -> Path:
-    """An output folder in which the runs of a session share corpus and frames."""
-    return tmp_path_factory.mktemp("shapes output")
-
-
-@pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
     """MLflow's tables, which take seconds to make."""
     path = tmp_path_factory.mktemp("store") / "store.db"

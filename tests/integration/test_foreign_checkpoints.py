@@ -14,17 +14,23 @@ from xpool_platform.experiments import shapes
 pytestmark = pytest.mark.ray
 
 
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    """An output folder in which these evaluations share corpus and frames."""
+    return tmp_path_factory.mktemp("foreign checkpoints")
+
+
 @pytest.mark.slow
-def test_zero_shot_towers_are_the_baseline(shapes_output, tmp_path):
+def test_zero_shot_towers_are_the_baseline(output, tmp_path):
     weights = tmp_path / "towers.pt"
     model = build_model(shapes().model)
     torch.save(model.clip.state_dict(), weights)
     summary, _ = evaluated(
-        *(shapes_output, "zero-shot", "shapes", "--model.pooling", "mean", *SMALL_SHAPES),
+        *(output, "zero-shot", "shapes", "--model.pooling", "mean", *SMALL_SHAPES),
         *("--model.clip-pretrained", str(weights), "--eval.num-figures", "0"),
     )
     assert summary["checkpoint"] == ""
-    assert not (shapes_output / "evaluations" / "zero-shot" / "figures").exists()
+    assert not (output / "evaluations" / "zero-shot" / "figures").exists()
     assert summary["num_captions"] == 36
 
 
@@ -66,11 +72,11 @@ def authors_checkpoint(path: Path) -> None:
     torch.save({"epoch": 5, "state_dict": weights, "optimizer": {}}, path)
 
 
-def test_a_checkpoint_of_the_authors(shapes_output, tmp_path):
+def test_a_checkpoint_of_the_authors(output, tmp_path):
     path = tmp_path / "model_best.pth"
     authors_checkpoint(path)
     summary, _ = evaluated(
-        *(shapes_output, "theirs", "shapes", *SMALL_SHAPES, "--checkpoint", str(path)),
+        *(output, "theirs", "shapes", *SMALL_SHAPES, "--checkpoint", str(path)),
         *("--model.clip-name", "ViT-B-32"),
     )
     assert summary["checkpoint"] == str(path)
@@ -78,10 +84,10 @@ def test_a_checkpoint_of_the_authors(shapes_output, tmp_path):
 
 
 @pytest.mark.slow
-def test_files_that_are_no_checkpoint_for_these_towers(shapes_output, tmp_path):
+def test_files_that_are_no_checkpoint_for_these_towers(output, tmp_path):
     path = tmp_path / "model_best.pth"
     authors_checkpoint(path)
-    small = ("--output-dir", str(shapes_output), *SMALL_SHAPES)
+    small = ("--output-dir", str(output), *SMALL_SHAPES)
     message = refused("shapes", *small, "--checkpoint", str(path))
     assert "reads 77 tokens of a vocabulary of 49408, and the tokenizer of tiny gives 32" in message
     assert "name the experiment whose data" in refused("--checkpoint", str(path))

@@ -39,15 +39,16 @@ def datasets_of(run: Run) -> dict[str, Dataset]:
 
 
 @pytest.fixture(scope="module")
-def trained(shapes_output, tmp_path_factory):
+def trained(tmp_path_factory):
     """A run in which every path has a space in it: checkout, Python and output."""
+    output = tmp_path_factory.mktemp("shapes output")
     done = train(
-        *(*SMALL_SHAPES, "--output-dir", str(shapes_output), "--run-name", "one"),
+        *(*SMALL_SHAPES, "--output-dir", str(output), "--run-name", "one"),
         root=copy_checkout(tmp_path_factory.mktemp("a checkout")),
         python=make_environment(tmp_path_factory.mktemp("an environment")),
     )
     assert done.status == 0, done.err
-    return done, shapes_output
+    return done, output
 
 
 def test_the_console_shows_progress_the_table_and_where_to_look(trained):
