@@ -184,6 +184,7 @@ def test_metrics_outlive_an_absence_of_the_server(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_a_run_whose_server_never_comes_back_ends_and_is_sent_later(tmp_path):
     run_dir, said = run_dir_of(tmp_path, "alone"), []
     with served_mlflow(tmp_path / "served") as server:

@@ -118,6 +118,7 @@ def test_a_champion_without_ranks_is_left_where_it_is(client, folder, tmp_path):
     assert third.sentence.endswith("it was registered by hand, without ranks to compare with")
 
 
+@pytest.mark.slow
 def test_a_server_keeps_the_model_and_names_the_champion(folder, tiny, tmp_path):
     with served_mlflow(tmp_path / "served") as server:
         client = MlflowClient(server.uri)
