@@ -130,9 +130,7 @@ def test_a_run_says_what_it_is_and_how_good(screen, recorded):
     assert is_in_sight(screen, "About this run")
     screen.see("jobs/train.py", run.data.tags["mlflow.source.git.commit"][:7])
     screen.see("Logged models (1)")
-    screen.find(
-        "[data-component-type=tag]", "+2"
-    ).click()  # data sets that have no room beside the first
+    screen.find("[data-component-type=tag]", "+2").click()  # data sets without room beside it
     datasets = [used.dataset for used in run.inputs.dataset_inputs]
     assert len(datasets) == 3
     screen.see(*(f"{dataset.name} ({dataset.digest})" for dataset in datasets))
