@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -239,7 +240,12 @@ def test_a_trial_waits_for_a_server_that_is_away(tmp_path):
         awaited(lambda: MlflowStore(server.uri, "tests", tmp_path), said.append, within_s=0)
 
 
-def test_a_full_disk_leaves_whole_entries(tmp_path):
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    yield from mounted_disk(tmp_path, 1)
+
+
+def test_a_full_disk_leaves_whole_entries(tmp_path, disk):
     logged: list[str] = []
 
     def log_until_it_is_full() -> None:
@@ -247,17 +253,15 @@ def test_a_full_disk_leaves_whole_entries(tmp_path):
             tracker.set_tags({f"tag {len(logged)}": "x" * 5000})
             logged.append(f"tag {len(logged)}")
 
-    for disk in mounted_disk(tmp_path, 1):
-        run_dir = run_dir_of(disk)
-        tracker = local_store(tmp_path).start_run("run", run_dir, print)
-        filler = disk / "filler"
-        filler.write_bytes(bytes(700_000))
-        with pytest.raises(OSError, match="No space left"):
-            log_until_it_is_full()
-        filler.unlink()
-        tracker.set_tags({"last": "x"})
-        tracker.finish("FAILED")
-        tags = MlflowClient(tracker.uri).get_run(tracker.run_id).data.tags
-        assert len(logged) > 20
-        assert {*logged, "last"} <= tags.keys()
-        assert f"tag {len(logged)}" not in tags
+    tracker = local_store(tmp_path).start_run("run", run_dir_of(disk), print)
+    filler = disk / "filler"
+    filler.write_bytes(bytes(700_000))
+    with pytest.raises(OSError, match="No space left"):
+        log_until_it_is_full()
+    filler.unlink()
+    tracker.set_tags({"last": "x"})
+    tracker.finish("FAILED")
+    tags = MlflowClient(tracker.uri).get_run(tracker.run_id).data.tags
+    assert len(logged) > 20
+    assert {*logged, "last"} <= tags.keys()
+    assert f"tag {len(logged)}" not in tags
