@@ -20,14 +20,11 @@ from rich.table import Table
 from xpool.bootstrap import PairedDifference
 from xpool_platform.data.store_catalogue import StoreEntry
 from xpool_platform.data.summary import SplitSummary
-from xpool_platform.report import RetrievalReport
+from xpool_platform.report import DIRECTIONS, METHODS, TITLES, RetrievalReport
 
 SECONDS_BETWEEN_LINES = 5.0
 
 COLUMNS = ("R1", "R5", "R10", "MdR", "MnR")
-TITLES = {"R1": "R@1", "R5": "R@5", "R10": "R@10"}
-DIRECTIONS = (("t2v", "text to video"), ("v2t", "video to text"))
-METHODS = (("dual_softmax", "dual softmax"), ("qb_norm", "QB-Norm"))
 
 
 class Stage(Protocol):
@@ -109,10 +106,10 @@ class Console:
         missing = f", {report.num_missing} more missing" if report.num_missing else ""
         counts = f"{report.num_captions} captions, {report.num_videos} videos{missing}"
         table = _metrics_table(f"{report.split}: {counts}", caption)
-        for direction, words in DIRECTIONS:
+        for direction, words in DIRECTIONS.items():
             keys = [f"{direction}/{name}" for name in COLUMNS]
             table.add_row(words, *_cells(keys, report.metrics, report.intervals))
-            for method, its_name in METHODS:
+            for method, its_name in METHODS.items():
                 own = [f"{method}/{key}" for key in keys]
                 if own[0] in report.processed_metrics:
                     cells = _cells(own, report.processed_metrics, report.processed_intervals)
@@ -155,7 +152,7 @@ class Console:
         table = _metrics_table(
             f"difference to {other}", "95 % paired bootstrap intervals and two-sided p-values"
         )
-        for direction, words in DIRECTIONS:
+        for direction, words in DIRECTIONS.items():
             cells = []
             for name in COLUMNS:
                 found = differences[f"{direction}/{name}"]
@@ -175,7 +172,7 @@ def _metrics_table(title: str, caption: str) -> Table:
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("")
     for name in COLUMNS:
-        table.add_column(TITLES.get(name, name), justify="right")
+        table.add_column(TITLES[name], justify="right")
     return table
 
 

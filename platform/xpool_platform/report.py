@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
+METHODS = {"dual_softmax": "dual softmax", "qb_norm": "QB-Norm"}
+TITLES = {"R1": "R@1", "R5": "R@5", "R10": "R@10", "R50": "R@50", "MdR": "MdR", "MnR": "MnR"}
+"""How directions, after-processing and metrics are called where people read them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievalReport:

@@ -14,7 +14,7 @@ from xpool_platform.tracking.tracker import DatasetRecord
 DECIDING = ("video_id", "captions", "start_s", "end_s", "num_frames", "duration_s")
 """Columns of a decoded manifest that decide what is learnt from a split; paths do not."""
 
-SOURCE = ("source", "root", "annotations", "msrvtt_train", "shapes", "val_fraction")
+SOURCE = ("source", "root", "annotations", "msrvtt_train", "val_fraction")
 """Fields of DataConfig that say where the data come from."""
 
 
@@ -28,7 +28,7 @@ def dataset_records(
             continue
         of_split = videos.filter(pc.equal(videos["split"], summary.split))
         data = config.data
-        source = {name: getattr(data, name) for name in SOURCE if name != "shapes"}
+        source = {name: getattr(data, name) for name in SOURCE}
         if data.source == "shapes":
             source["shapes"] = repr(data.shapes)
         profile: dict[str, float] = {

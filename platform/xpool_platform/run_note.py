@@ -5,14 +5,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from xpool_platform.data.decode import BadVideo
-from xpool_platform.report import RetrievalReport
+from xpool_platform.report import DIRECTIONS, TITLES, RetrievalReport
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a run's description."""
 
-COLUMNS = (("R1", "R@1"), ("R5", "R@5"), ("R10", "R@10"), ("R50", "R@50"))
-RANKS = (("MdR", "MdR"), ("MnR", "MnR"))
-DIRECTIONS = (("t2v", "text to video"), ("v2t", "video to text"))
 MAX_LISTED = 20
 MAX_LINE = 72
 """Characters of a line of code: MLflow wraps none, and its page gets as wide as the longest."""
@@ -50,19 +47,19 @@ def run_note(
 
 
 def _table(report: RetrievalReport) -> str:
-    columns = (*COLUMNS, *RANKS)
     lines = [
-        "| | " + " | ".join(title for _, title in columns) + " |",
-        "|---|" + "---:|" * len(columns),
+        "| | " + " | ".join(TITLES.values()) + " |",
+        "|---|" + "---:|" * len(TITLES),
     ]
-    for way, words in DIRECTIONS:
+    for way, words in DIRECTIONS.items():
+        keys = [f"{way}/{name}" for name in TITLES]
         cells = [
             f"{report.metrics[key]:.1f} ({low:.1f}–{high:.1f})"
-            for key in (f"{way}/{name}" for name, _ in columns)
+            for key in keys
             for low, high in (report.intervals[key],)
         ]
         lines.append(f"| {words} | " + " | ".join(cells) + " |")
-        chance = [f"{report.chance[f'{way}/{name}']:.1f}" for name, _ in columns]
+        chance = [f"{report.chance[key]:.1f}" for key in keys]
         lines.append("| *chance* | " + " | ".join(chance) + " |")
     return "\n".join(lines)
 

@@ -34,16 +34,15 @@ def record_page(
     run_dir: Path,
     tracker: Tracker,
     folder: str = "",
-    more: str = "",
 ) -> None:
     """Write report.html from what lies in run_dir, and log it below `folder`.
 
-    A run's own page, `folder` empty, gets the note as well, with `more` after its table. `videos`
-    are the decoded ones, of all splits that were used, and `command` repeats the run.
+    A run's own page, `folder` empty, gets the note as well. `videos` are the decoded ones, of all
+    splits that were used, and `command` repeats the run.
     """
     git = git_tags()
     if not folder:
-        tracker.set_tags({NOTE: run_note(report, command=command, git=git, bad=bad, more=more)})
+        tracker.set_tags({NOTE: run_note(report, command=command, git=git, bad=bad)})
     figures = {name: run_dir / FIGURES / f"{name}.png" for name in NOTES}
     failures = run_dir / FAILURES
     page = html_report(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from xpool.bootstrap import PairedDifference
 from xpool_platform.compare.compared_run import ComparedRun
 from xpool_platform.compare.comparison import DECISIVE, SIGNIFICANT, Comparison
-from xpool_platform.console import COLUMNS, DIRECTIONS, TITLES
+from xpool_platform.console import COLUMNS
 from xpool_platform.data.plain_text import printable
+from xpool_platform.report import DIRECTIONS, TITLES
 
 ABSENT = "–"
 MAX_LABEL_CHARACTERS = 10
@@ -29,10 +30,10 @@ def tables_of(comparison: Comparison, *, short_names: bool) -> list[Table]:
     runs = comparison.runs
     labels = [_label(i, run, short=short_names) for i, run in enumerate(runs, start=1)]
     tables = [_runs(runs), _facts(comparison)]
-    tables += [_metrics(comparison, labels, *direction) for direction in DIRECTIONS]
+    tables += [_metrics(comparison, labels, *direction) for direction in DIRECTIONS.items()]
     if short_names:
         labels = [str(i) for i in range(1, len(runs) + 1)]
-    tables += [_differences(comparison, labels, *direction) for direction in DIRECTIONS]
+    tables += [_differences(comparison, labels, *direction) for direction in DIRECTIONS.items()]
     return [*tables, *_pairwise(comparison, labels)]
 
 
@@ -132,7 +133,7 @@ def _pairwise(comparison: Comparison, labels: Sequence[str]) -> list[Table]:
 
 
 def _header() -> list[str]:
-    return ["run", *(TITLES.get(name, name) for name in COLUMNS)]
+    return ["run", *(TITLES[name] for name in COLUMNS)]
 
 
 def _label(number: int, run: ComparedRun, *, short: bool) -> str:

@@ -21,12 +21,7 @@ from xpool_platform.preflight import (
 )
 from xpool_platform.prepare import check_splits, made_manifest, own_manifest
 from xpool_platform.result_files import find_ranks
-from xpool_platform.run_record import (
-    new_run_dir,
-    open_store,
-    record_start,
-    run_ended,
-)
+from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
 
 if TYPE_CHECKING:

@@ -64,7 +64,9 @@ def record_results(
 def training_history(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """What the training in this folder logged, its evaluations by their split's own names."""
     logged = metric_history(run_dir)
-    evaluated = {key.removeprefix(PROGRESS): logged[key] for key in logged if PROGRESS in key}
+    evaluated = {
+        key.removeprefix(PROGRESS): logged[key] for key in logged if key.startswith(PROGRESS)
+    }
     return logged | evaluated
 
 

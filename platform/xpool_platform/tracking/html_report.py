@@ -11,17 +11,13 @@ import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
 from xpool.metrics import METRICS
-from xpool_platform.report import RetrievalReport
-from xpool_platform.tracking.figures.canvas import DIRECTION_NAME
+from xpool_platform.report import DIRECTIONS, METHODS, TITLES, RetrievalReport
 from xpool_platform.tracking.figures.notes import NOTES
 
 TEMPLATE = "report.html.j2"
 MAX_FAILURES = 30
 MAX_MISSING = 200
 COMPETITORS_SHOWN = 3
-
-METHOD_NAME = {"dual_softmax": "dual softmax", "qb_norm": "QB-Norm"}
-HEADINGS = [name.replace("R", "R@", 1) if name[1:].isdigit() else name for name in METRICS]
 
 
 def html_report(
@@ -57,8 +53,8 @@ def html_report(
         git_commit=git_commit,
         git_clean=git_clean,
         report=report,
-        headings=HEADINGS,
-        results=[_direction_rows(report, direction) for direction in DIRECTION_NAME],
+        headings=[TITLES[metric] for metric in METRICS],
+        results=[_direction_rows(report, direction) for direction in DIRECTIONS],
         data=data,
         missing=list(islice(missing, MAX_MISSING)),
         num_missing_rows=len(missing),
@@ -80,13 +76,13 @@ def template_source() -> str:
 def _direction_rows(report: RetrievalReport, direction: str) -> dict[str, Any]:
     """The rows of one direction: the plain scores, each after-processing, chance."""
     rows = [{"name": "", "cells": _cells(report.metrics, report.intervals, direction)}]
-    for method, shown in METHOD_NAME.items():
+    for method, shown in METHODS.items():
         prefix = f"{method}/{direction}"
         if f"{prefix}/R1" in report.processed_metrics:
             cells = _cells(report.processed_metrics, report.processed_intervals, prefix)
             rows.append({"name": shown, "cells": cells})
     rows.append({"name": "chance", "cells": _cells(report.chance, {}, direction)})
-    return {"name": DIRECTION_NAME[direction], "rows": rows}
+    return {"name": DIRECTIONS[direction], "rows": rows}
 
 
 def _cells(

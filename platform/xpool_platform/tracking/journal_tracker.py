@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = "figures"
-DPI = 120
+DOTS_PER_INCH = 120
 
 
 class JournalTracker:
@@ -51,7 +51,7 @@ class JournalTracker:
     def log_figure(self, figure: "Figure", name: str, folder: str = "") -> None:
         path = self.run_dir / FIGURES / name
         path.parent.mkdir(exist_ok=True)
-        figure.savefig(path, dpi=DPI)
+        figure.savefig(path, dpi=DOTS_PER_INCH)
         self.log_artifact(path, f"{folder}/{FIGURES}".lstrip("/"))
 
     def log_table(self, columns: Mapping[str, Sequence[Any]], name: str) -> None:

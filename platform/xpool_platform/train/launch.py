@@ -39,12 +39,7 @@ from xpool_platform.run_inputs import dataset_records
 from xpool_platform.run_lease import new_run_lease, run_lease
 from xpool_platform.run_model import run_model
 from xpool_platform.run_page import record_page
-from xpool_platform.run_record import (
-    new_run_dir,
-    open_store,
-    record_start,
-    run_ended,
-)
+from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
 from xpool_platform.storage_check import check_storage
 from xpool_platform.tracking.tracker import Tracker

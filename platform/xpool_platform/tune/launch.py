@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -225,9 +225,10 @@ def _trials_ended(sweep: Sweep, store: "MlflowStore", console: Console) -> Itera
     try:
         yield
     except BaseException:
-        for record in TrialRecords(Path(sweep.records)).all():
-            if record.status == "RUNNING" and record.run_id:
-                run_dir = Path(sweep.runs, record.name)
-                store.open_run(record.run_id, run_dir, console.line).finish("KILLED")
+        with suppress(UserError):  # a run that is gone must not hide why the sweep ended
+            for record in TrialRecords(Path(sweep.records)).all():
+                if record.status == "RUNNING" and record.run_id:
+                    run_dir = Path(sweep.runs, record.name)
+                    store.open_run(record.run_id, run_dir, console.line).finish("KILLED")
         console.line(f"python jobs/tune.py --resume {sweep.name} goes on from here")
         raise

@@ -8,10 +8,6 @@ from matplotlib.figure import Figure
 WIDTH_IN = 8.4
 """At the 120 dots an inch of the record 1,008 pixels, which MLflow shows without shrinking them."""
 
-DOTS_PER_INCH = 120
-
-DIRECTION_NAME = {"t2v": "text to video", "v2t": "video to text"}
-
 
 def axes_at(figure: Figure, *, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at a place in inches from the figure's upper left corner.

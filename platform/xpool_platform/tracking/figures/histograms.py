@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from xpool_platform.tracking.figures.canvas import DIRECTION_NAME, WIDTH_IN, tidy
+from xpool_platform.report import DIRECTIONS
+from xpool_platform.tracking.figures.canvas import WIDTH_IN, tidy
 from xpool_platform.tracking.figures.colours import BLUE, CHANCE, DIRECTION, GREY
 
 MAX_OTHER_PAIRS = 500_000
@@ -40,7 +41,7 @@ def rank_figure(ranks: Mapping[str, Int[np.ndarray, " num_queries"]], num_videos
             heights,
             width,
             color=DIRECTION[direction],
-            label=f"{DIRECTION_NAME[direction]}, {len(values):,} queries, median rank "
+            label=f"{DIRECTIONS[direction]}, {len(values):,} queries, median rank "
             f"{np.median(values):g}",
         )
         labels = [f"{height:.0f}" if height >= 0.5 else "" for height in heights]

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xpool.bootstrap import Recalls
-from xpool_platform.tracking.figures.canvas import DIRECTION_NAME, WIDTH_IN, tidy
+from xpool_platform.report import DIRECTIONS
+from xpool_platform.tracking.figures.canvas import WIDTH_IN, tidy
 from xpool_platform.tracking.figures.colours import CHANCE, DIRECTION, MEAN_POOLING
 
 
@@ -43,7 +44,7 @@ def recall_figure(
             places, 100 * places / num_videos, color=CHANCE, linewidth=1, linestyle=":",
             label="chance",
         )  # fmt: skip
-        axes.set_title(DIRECTION_NAME[direction], fontsize=10)
+        axes.set_title(DIRECTIONS[direction], fontsize=10)
         axes.set_xlabel("K, places looked at", fontsize=9)
         axes.set_xticks(_ticks(len(places)))
         axes.set_xlim(min(0.5, len(places) / 20), len(places) + 0.5)

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xpool.bootstrap import Recalls
-from xpool_platform.tracking.figures.canvas import DIRECTION_NAME, WIDTH_IN, tidy
+from xpool_platform.report import DIRECTIONS
+from xpool_platform.tracking.figures.canvas import WIDTH_IN, tidy
 from xpool_platform.tracking.figures.colours import DIRECTION
 
 MARKERS = {"t2v": "o", "v2t": "s"}
@@ -82,14 +83,14 @@ def _draw(axes: Axes, slicing: Slicing, overall: Mapping[str, float]) -> None:
             color=colour,
             capsize=2,
             markersize=5,
-            label=DIRECTION_NAME[direction],
+            label=DIRECTIONS[direction],
         )
         axes.axvline(
             overall[direction],
             color=colour,
             linestyle=":",
             linewidth=1,
-            label=f"{DIRECTION_NAME[direction]}, all queries",
+            label=f"{DIRECTIONS[direction]}, all queries",
         )
     axes.set_yticks(places, [_label(slicing, i) for i in range(num)])
     axes.set_ylim(num - 0.5, -0.5)

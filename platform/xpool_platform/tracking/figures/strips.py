@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
 
-from xpool_platform.tracking.figures.canvas import DOTS_PER_INCH
+from xpool_platform.tracking.journal_tracker import DOTS_PER_INCH
 
 WHITE = 255
 

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xpool_platform.tracking.figures.canvas import DIRECTION_NAME, WIDTH_IN, tidy
+from xpool_platform.report import DIRECTIONS
+from xpool_platform.tracking.figures.canvas import WIDTH_IN, tidy
 from xpool_platform.tracking.figures.colours import BLACK, BLUE, DIRECTION, SKY_BLUE
 
 History = Mapping[str, Sequence[tuple[int, float]]]
@@ -118,7 +119,7 @@ def _draw_recalls(axes: Axes, curves: Mapping[str, Curve], split: str) -> None:
             color=colour,
             marker=MARKERS[direction] if len(steps) <= MAX_MARKERS else "",
             markersize=3.5,
-            label=DIRECTION_NAME[direction],
+            label=DIRECTIONS[direction],
         )
         if f"{key}_low" in curves and f"{key}_high" in curves:
             (low_steps, low), (high_steps, high) = curves[f"{key}_low"], curves[f"{key}_high"]
