@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: setup train test check bench ui demo-sweep screenshots lock clean
+.PHONY: setup train test test-slow check bench ui demo-sweep screenshots lock clean
 
 setup: $(SETUP)
 
@@ -21,6 +21,10 @@ train: setup
 
 test: check
 	$(BIN)/python -m pytest $(ARGS)
+
+# About an hour and a half on two cores: what .ci/run leaves out is here.
+test-slow: setup
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: setup
 	$(BIN)/python -m ruff check .

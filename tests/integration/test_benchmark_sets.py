@@ -61,6 +61,7 @@ def test_msvd_from_its_own_files(msvd, tmp_path):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.long
 def test_the_mean_of_evaluations_decides(msvd, tmp_path):
     done = train(
         *("msvd", *ON_THIS_MACHINE, "--data.root", str(msvd)),

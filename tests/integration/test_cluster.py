@@ -118,6 +118,7 @@ def check_trained(done: subprocess.CompletedProcess) -> None:
     assert "succeeded" in done.stdout
 
 
+@pytest.mark.long
 def test_a_job_on_a_head_that_was_started_in_the_checkout(tmp_path):
     checkout = copy_checkout(tmp_path / "checkout")
     with cluster(tmp_path, Path(sys.executable)) as nodes:

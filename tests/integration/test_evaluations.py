@@ -91,6 +91,7 @@ def an_evaluation_is_due(checkpoints: str) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_an_evaluation_that_was_going_on_at_a_kill_is_done_again(output):
     process = start_beside(output, "killed", TEST_MARKER="killed-beside")
     kept = str(output / "runs" / "killed" / "checkpoints")
@@ -106,6 +107,7 @@ def test_an_evaluation_that_was_going_on_at_a_kill_is_done_again(output):
     assert_as_in_between(output, "killed")
 
 
+@pytest.mark.long
 def test_without_room_the_training_workers_evaluate(output):
     done = finish(start_beside(output, "crowded", "--train.eval-workers", "9"))
     assert done.status == 0, done.err
@@ -113,6 +115,7 @@ def test_without_room_the_training_workers_evaluate(output):
     assert_as_in_between(output, "crowded")
 
 
+@pytest.mark.long
 def test_training_ends_when_nothing_gets_better(output):
     nothing = ("--optim.clip-lr", "1e-12", "--optim.pooling-lr", "1e-12", "--train.patience", "2")
     often = ("--train.evals-per-epoch", "1", "--run-name", "patient")

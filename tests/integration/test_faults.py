@@ -71,6 +71,7 @@ def test_a_killed_driver(output):
     assert "run 'driver' is finished" in again.err
 
 
+@pytest.mark.long
 def test_a_job_runs_alone_under_its_name_and_leaves_a_checkpoint_when_told_to_end(output):
     name = "told to end"
     process = start(output, name, "--train.checkpoint-steps", str(NUM_STEPS))
@@ -94,10 +95,12 @@ def test_a_job_runs_alone_under_its_name_and_leaves_a_checkpoint_when_told_to_en
     assert_undisturbed(output, name)
 
 
+@pytest.mark.long
 def test_kills_at_random_moments(output):
     assert run_through_kills(output, "killed at random", num_kills=5, seed=24)
 
 
+@pytest.mark.long
 def test_damaged_checkpoints_are_passed_over_and_never_taken_for_none(output):
     process = start(output, "damaged", "--train.keep-last", "3", TEST_MARKER="killed-job")
     read_until_step(process, 60)
@@ -127,6 +130,7 @@ def test_damaged_checkpoints_are_passed_over_and_never_taken_for_none(output):
     assert_undisturbed(output, "damaged")
 
 
+@pytest.mark.long
 def test_a_frozen_worker_is_named_and_replaced(output):
     process = start(output, "frozen", "--train.step-timeout-s", "12", TEST_MARKER="frozen-worker")
     read_until_step(process, 40)
@@ -139,6 +143,7 @@ def test_a_frozen_worker_is_named_and_replaced(output):
     assert_undisturbed(output, "frozen")
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number(output):
     wild = ("--optim.clip-lr", "1e20", "--optim.warmup-fraction", "0.3")
     done = finish(start(output, "nan", *wild))
@@ -177,6 +182,7 @@ def test_a_full_disk_costs_no_checkpoint_that_was_there(output, small_disk):
     assert_undisturbed(output, "disk")
 
 
+@pytest.mark.long
 def test_checkpoints_in_an_object_store(output):
     with served_bucket("runs") as uri:
         process = start(output, "bucket", "--train.checkpoints-dir", uri)
@@ -193,6 +199,7 @@ def test_checkpoints_in_an_object_store(output):
     assert not (output / "runs" / "bucket" / "checkpoints").exists()
 
 
+@pytest.mark.long
 def test_a_run_begins_with_the_weights_of_another(output):
     options = ("--init-from", "undisturbed", "--optim.clip-lr", "0", "--optim.pooling-lr", "0")
     done = finish(start(output, "from", *options, "--train.num-steps", "2"))

@@ -63,6 +63,7 @@ def read_until(process: subprocess.Popen, pattern: str) -> tuple[str, float]:
     raise AssertionError(f"the job ended before {pattern!r}: {process.stderr.read()}")
 
 
+@pytest.mark.long
 def test_training_goes_on_with_fewer_nodes_and_takes_them_back(expected, cluster, tmp_path):
     process = start(cluster, tmp_path, "nodes")
     read_until_step(process, 100)
@@ -109,6 +110,7 @@ def take_away(cluster: Cluster, node: Any, within_s: int) -> None:
     subprocess.run([*ray, "--node-id", node.node_id, *reason, *deadline], check=True)
 
 
+@pytest.mark.long
 def test_training_leaves_a_node_before_it_is_taken_away(expected, cluster, tmp_path):
     """A spare node has come by then, so that there are as many workers as before."""
     process = start(cluster, tmp_path, "spot")

@@ -130,6 +130,7 @@ def test_a_worker_that_is_killed_while_it_decodes_costs_nothing(folder, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_frozen_towers_learn_the_same_with_and_without_the_cache(tmp_path):
     losses, tables = [], []
     for cached in ("True", "False"):

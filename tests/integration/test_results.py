@@ -29,6 +29,7 @@ def test_attention_beats_the_mean_on_shapes(tmp_path):
 @pytest.mark.skipif(
     not CLIPS.is_dir(), reason="the folder of real clips is not beside this checkout"
 )
+@pytest.mark.long
 def test_the_captions_of_real_clips_are_learnt(tmp_path):
     done = train("clips", "--data.root", str(CLIPS), "--output-dir", str(tmp_path), timeout_s=600)
     assert done.status == 0, done.err

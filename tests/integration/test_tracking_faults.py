@@ -49,6 +49,7 @@ def test_a_server_that_goes_away_holds_up_nothing_and_misses_nothing(tmp_path):
         assert_whole(server, "alone")
 
 
+@pytest.mark.long
 def test_a_driver_that_dies_while_the_server_is_away_leaves_one_whole_run(tmp_path):
     with served_mlflow(tmp_path / "served") as server:
         tracked = ("--tracking.uri", server.uri)

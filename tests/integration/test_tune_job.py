@@ -103,6 +103,7 @@ def test_a_sweep_from_its_space_to_its_winner(tmp_path):
     assert "is finished, its result is in" in again.err
 
 
+@pytest.mark.long
 def test_a_sweep_goes_on_after_every_kind_of_end(tmp_path):
     named = ("--run-name", "disturbed", "--num-trials", "4", "--train.checkpoint-steps", "5")
     process = start(tmp_path, *OPTIONS, *named, TEST_MARKER="killed-sweep")
@@ -165,6 +166,7 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
+@pytest.mark.long
 def test_a_trial_that_fails_is_one_of_many_and_a_good_rate_beats_bad_ones(tmp_path):
     longer = ("--data.shapes.num-train", "96", "--train.num-steps", "160")
     space = ("--space.optim.clip-lr", "grid(1e20, 1e-6, 1e-3, 1e-1)", "--search", "grid")
@@ -192,6 +194,7 @@ def test_a_trial_that_fails_is_one_of_many_and_a_good_rate_beats_bad_ones(tmp_pa
     assert (parent.info.status, child.info.status) == ("FAILED", "FAILED")
 
 
+@pytest.mark.long
 def test_a_population_trains_in_rounds(tmp_path):
     named = ("--run-name", "population", "--num-trials", "2", "--scheduler", "pbt")
     space = ("--space.optim.clip-lr", "grid(1e-7, 1e-3)", "--search", "grid")
