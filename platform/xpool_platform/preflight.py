@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import ray
-
 from xpool.clip_names import check_clip_name
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
@@ -85,44 +83,4 @@ def check_learning(config: ExperimentConfig) -> None:
             f"optim.clip_lr 0 freezes the towers, and model.pooling {config.model.pooling!r} has "
             "nothing to learn; set --model.pooling xpool or --optim.clip-lr 1e-6, or evaluate "
             "without training: python jobs/evaluate.py"
-        )
-
-
-def check_decoding(config: ExperimentConfig) -> None:
-    """Raise UserError if the cluster can never decode a video."""
-    cpus, decode = ray.cluster_resources().get("CPU", 0.0), config.data.decode_cpus
-    if decode > cpus:
-        raise UserError(
-            f"data.decode_cpus {decode:g} are more than the {cpus:g} CPUs of the cluster; set "
-            f"--data.decode-cpus {cpus:g} or less"
-        )
-
-
-def check_cluster(config: ExperimentConfig) -> None:
-    """Raise UserError if the cluster can never hold the training and its data loading at once.
-
-    Ray would wait for ever instead, without a word.
-    """
-    have = ray.cluster_resources()
-    cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
-    train, decode = config.train, config.data.decode_cpus
-    needed = train.num_workers * train.cpus_per_worker + decode
-    if needed > cpus:
-        fitting = int((cpus - decode) / train.cpus_per_worker)
-        way_out = (
-            f"set --train.num-workers {fitting}"
-            if fitting >= 1
-            else "set --train.cpus-per-worker lower"
-        )
-        raise UserError(
-            f"train.num_workers {train.num_workers} x train.cpus_per_worker "
-            f"{train.cpus_per_worker:g} and data.decode_cpus {decode:g} for loading need "
-            f"{needed:g} CPUs, and the cluster has {cpus:g}; {way_out} or add nodes"
-        )
-    if train.use_gpu and train.num_workers * train.gpus_per_worker > gpus:
-        raise UserError(
-            f"train.num_workers {train.num_workers} with train.use_gpu need as many GPUs, and the "
-            f"cluster has {gpus:g}; set --train.num-workers {max(1, int(gpus))} or add nodes"
-            if gpus
-            else "train.use_gpu is on and the cluster has no GPU; set --train.use-gpu False"
         )

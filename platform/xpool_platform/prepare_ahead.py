@@ -4,11 +4,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from xpool_platform.cluster_check import check_decoding
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Console
 from xpool_platform.data.summary import split_summary
 from xpool_platform.errors import UserError, raised_as_user_error
-from xpool_platform.preflight import check_decoding, prepare_output_dir, with_absolute_paths
+from xpool_platform.preflight import prepare_output_dir, with_absolute_paths
 from xpool_platform.prepare import ERRORS, decode_videos, made_manifest, own_manifest
 from xpool_platform.runtime import ray_session
 from xpool_platform.tracking.tracker import NullTracker

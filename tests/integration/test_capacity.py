@@ -6,10 +6,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from xpool_platform.cluster_check import check_cluster
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import shapes
-from xpool_platform.preflight import check_cluster
 from xpool_platform.train.capacity import room_for_trainings
 
 pytestmark = pytest.mark.ray
@@ -63,7 +63,7 @@ def test_trainings_that_fit(train, room):
     ("train", "words"),
     [
         ({"num_workers": 8}, "need 8.5 CPUs, and the cluster has 7"),
-        ({"use_gpu": True, "num_workers": 4}, "need as many GPUs, and the cluster has 2"),
+        ({"use_gpu": True, "num_workers": 4}, "need 4 GPUs, and the cluster has 2"),
     ],
 )
 def test_what_never_fits_is_refused(train, words):

@@ -1,18 +1,29 @@
 """Nodes with addresses of their own: network namespaces of this machine, joined by cables."""
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import SMALL_SHAPES, environment, finish, processes_of, start_job
+from conftest import (
+    SMALL_SHAPES,
+    copy_checkout,
+    environment,
+    finish,
+    make_environment,
+    processes_of,
+    start_job,
+)
 from test_cluster import START_S, free_port
 from watched_runs import losses, read_until_step, training_workers
 
@@ -37,6 +48,7 @@ class Hosts:
     """Network namespaces in which Ray's processes run as on machines of their own."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder, self.python = folder, Path(sys.executable)
         self.marker = uuid.uuid4().hex
         self.names: dict[str, str] = {}
         self.port = free_port()
@@ -74,18 +86,25 @@ class Hosts:
         return ("ip", "netns", "exec", self.names[host])
 
     def start(self, host: str, address: str, *arguments: str) -> None:
-        ray = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
+        ray = (self.python, "-m", "ray.scripts.scripts", "start", "--block")
         self.raylets.append(
             subprocess.Popen(
                 [
                     *(*self.within(host), *ray, f"--node-ip-address={address}"),
                     *(*arguments, "--disable-usage-stats"),
                 ],
+                cwd=self.folder_of(host),
                 env=environment(**self.environment),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
         )
+
+    def folder_of(self, host: str) -> Path:
+        """An empty folder, as a node's home is."""
+        folder = self.folder / host
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def wait_for_nodes(self, host: str, address: str, count: int) -> None:
         count_them = (
@@ -115,6 +134,17 @@ class Hosts:
             RAY_ADDRESS=f"{address}:{self.port}",
         )
 
+    def running(self, words: str) -> set[str]:
+        """The hosts on which a process with these words in its command runs."""
+        networks = {Path("/run/netns", name).stat().st_ino: k for k, name in self.names.items()}
+        found = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+                if words in " ".join(process.cmdline()):
+                    network = Path(f"/proc/{process.pid}/ns/net").stat().st_ino
+                    found.add(networks.get(network))
+        return found - {None}
+
     def stop(self) -> None:
         for process in processes_of(self.marker):
             process.kill()
@@ -133,16 +163,25 @@ def hosts(tmp_path) -> Iterator[Hosts]:
         hosts.stop()
 
 
-def start_ray(hosts: Hosts, head: str, address: str, cpus: int, others: dict[str, str]) -> None:
+def start_ray(
+    hosts: Hosts,
+    head: str,
+    address: str,
+    cpus: int,
+    others: dict[str, str],
+    *,
+    head_options: tuple[str, ...] = ("--include-dashboard=false",),
+    options: tuple[str, ...] = (),
+) -> None:
     hosts.start(
         head,
         address,
-        *("--head", f"--port={hosts.port}", f"--num-cpus={cpus}", "--include-dashboard=false"),
+        *("--head", f"--port={hosts.port}", f"--num-cpus={cpus}", *head_options),
         f"--temp-dir={hosts.temp_dir}",
     )
     hosts.wait_for_nodes(head, address, 1)
     for count, (host, own) in enumerate(others.items(), start=2):
-        hosts.start(host, own, f"--address={address}:{hosts.port}", "--num-cpus=1")
+        hosts.start(host, own, f"--address={address}:{hosts.port}", "--num-cpus=1", *options)
         hosts.wait_for_nodes(head, address, count)
 
 
@@ -164,6 +203,50 @@ def test_two_hosts_train_one_batch_and_record_on_a_server_that_one_reaches(hosts
     assert finish(alone).status == 0
     expected = losses(tmp_path / "out", "one", NUM_STEPS)
     assert losses(tmp_path / "served", "two", NUM_STEPS) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_submitted_job_decodes_on_one_host_and_trains_on_the_other(hosts, tmp_path):
+    """Neither has the project: it comes with the job."""
+    hosts.python = make_environment(tmp_path / "environment")
+    hosts.environment["PATH"] = f"{hosts.python.parent}:{os.environ['PATH']}"
+    checkout = copy_checkout(tmp_path / "checkout")
+    hosts.add("a")
+    hosts.add("b")
+    hosts.join("a", "10.9.0.1", "b", "10.9.0.2")
+    dashboard = free_port()
+    start_ray(
+        *(hosts, "a", "10.9.0.1", 2, {"b": "10.9.0.2"}),
+        head_options=("--labels=xpool/work=decode", f"--dashboard-port={dashboard}"),
+        options=("--labels=xpool/work=train",),
+    )
+    submitted = subprocess.Popen(
+        [
+            *(*hosts.within("a"), hosts.python, "-m", "ray.scripts.scripts", "job", "submit"),
+            *("--working-dir", ".", "--", "python", "jobs/train.py", *SMALL_SHAPES),
+            *("--train.num-workers", "1", "--run-name", "apart"),
+        ],
+        cwd=checkout,
+        env=environment(
+            **hosts.environment, RAY_ADDRESS=f"http://127.0.0.1:{dashboard}", PYTHONUNBUFFERED="1"
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    printed: list[str] = []
+    reader = threading.Thread(target=lambda: printed.extend(submitted.stdout), daemon=True)
+    reader.start()
+    decoding, training = set(), set()
+    while submitted.poll() is None:
+        decoding |= hosts.running("xpool_platform.data.decode_child")
+        training |= hosts.running("RayTrainWorker")
+        time.sleep(0.3)
+    reader.join()
+    output = "".join(printed)
+    assert submitted.returncode == 0, output
+    assert "training: 12/12" in output
+    assert (decoding, training) == ({"a"}, {"b"})
+    assert (tmp_path / "xpool-outputs" / "runs" / "apart" / "metrics.json").is_file()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from xpool_platform.data.frame_store import (
 from xpool_platform.data.kept_frames import Decoding
 from xpool_platform.data.video import FrameSettings, VideoError
 from xpool_platform.data_config import DataConfig
+from xpool_platform.placement import DECODE, WHERE_DECODING, does, living_nodes, num_cpus
 
 TASKS_PER_WORKER = 6
 """Few, since Ray Data takes a fifth of a second between two tasks; enough to end together."""
@@ -113,6 +114,7 @@ def decode_manifest(
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=config.decode_cpus,
+            label_selector=WHERE_DECODING,
             max_retries=MAX_RETRIES,
         )
         # there is one operator: reserving for others would make all workers but one begin late
@@ -159,7 +161,8 @@ def _decoding(row: dict[str, Any], config: DataConfig, settings: FrameSettings) 
 
 
 def _num_tasks(num_videos: int, config: DataConfig) -> int:
-    num_workers = max(1, int(ray.cluster_resources().get("CPU", 1) / config.decode_cpus))
+    cpus = num_cpus([node for node in living_nodes() if does(node, DECODE)])
+    num_workers = max(1, int(cpus / config.decode_cpus))
     wanted = max(TASKS_PER_WORKER * num_workers, -(-num_videos // MAX_VIDEOS_PER_TASK))
     return min(num_videos, wanted)
 

@@ -16,6 +16,7 @@ from ray.data.block import BlockMetadata
 from ray.data.context import DataContext
 
 from xpool_platform.data.plan import BatchPlan
+from xpool_platform.placement import WHERE_DECODING
 
 TASK_CLIPS = 256
 """About so many a task loads: a second or two of work, as Ray takes tenths of one to begin it."""
@@ -131,7 +132,11 @@ def training_dataset(feed: Feed, num_cpus: float) -> ray.data.Dataset:
     dataset = ray.data.read_datasource(
         batches,
         override_num_blocks=batches.num_tasks(),
-        ray_remote_args={"num_cpus": num_cpus, "max_retries": MAX_RETRIES},
+        ray_remote_args={
+            "num_cpus": num_cpus,
+            "max_retries": MAX_RETRIES,
+            "label_selector": WHERE_DECODING,
+        },
     )
     dataset.context.target_max_block_size = 1  # every row is handed on by itself, and at once
     return dataset

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from xpool_platform.data.caption_rows import COLUMNS
 from xpool_platform.data_config import ShapesConfig
+from xpool_platform.placement import WHERE_DECODING
 
 FILE_NAME = "captions.csv"
 
@@ -138,7 +139,7 @@ def make_shapes(
         on_progress(len(videos), len(videos))
         return root
     root.mkdir(parents=True, exist_ok=True)
-    write = ray.remote(num_cpus=1)(_write_videos)
+    write = ray.remote(num_cpus=1, label_selector=WHERE_DECODING)(_write_videos)
     pending = {
         write.remote(videos[i : i + VIDEOS_PER_TASK], config, str(root)): len(
             videos[i : i + VIDEOS_PER_TASK]

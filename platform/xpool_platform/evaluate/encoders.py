@@ -20,6 +20,7 @@ from xpool_platform.console import Stage
 from xpool_platform.evaluate.encode import TEXTS_AT_ONCE, SplitEmbeds, load_clips
 from xpool_platform.evaluate.frozen_towers import cache_embeds
 from xpool_platform.evaluate.measure import split_metrics
+from xpool_platform.placement import WHERE_TRAINING
 
 VIDEOS_TO_CACHE = 8
 """Videos of one share when all their frames are encoded."""
@@ -96,6 +97,7 @@ class Encoders:
             max_restarts=MAX_RESTARTS,
             max_task_retries=MAX_RESTARTS,
             max_concurrency=2,
+            label_selector=WHERE_TRAINING,
             scheduling_strategy="DEFAULT",  # a training worker's own would be its placement group
         )
         self._config = config

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xpool_platform.checkpoint_files import CONFIG, find_checkpoint, read_state
+from xpool_platform.cluster_check import check_cluster
 from xpool_platform.config import EvalConfig, EvaluationConfig
 from xpool_platform.config_io import read_config, write_config
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
-    check_cluster,
     check_model,
     prepare_output_dir,
     with_absolute_paths,

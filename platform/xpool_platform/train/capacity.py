@@ -1,8 +1,11 @@
 """How many training workers a cluster has room for, beside the loading of their batches."""
 
+from typing import Any
+
 import ray
 
 from xpool_platform.config import ExperimentConfig
+from xpool_platform.placement import TRAIN, does, living_nodes, num_training_cpus
 
 
 def fitting_workers(config: ExperimentConfig) -> int:
@@ -30,33 +33,36 @@ def leaving_nodes() -> dict[str, str]:
 
 def room_for_trainings(config: ExperimentConfig) -> int:
     """Trainings that fit at once, each with its own evaluation and loading; 1 at least."""
-    train = config.train
-    nodes = _nodes()
+    train, nodes = config.train, _staying_nodes()
     workers = train.num_workers + train.eval_workers
-    places = sum(_fitting_on(node, config) for node in nodes)
-    each = workers * train.cpus_per_worker + config.data.decode_cpus
-    cpus = sum(node.get("CPU", 0.0) for node in nodes)
-    return max(1, min(places // workers, int(cpus / each)))
+    fitting = _places(nodes, config) // workers
+    cpus, decode = workers * train.cpus_per_worker, config.data.decode_cpus
+    while fitting > 1 and fitting * cpus > num_training_cpus(nodes, fitting * decode):
+        fitting -= 1
+    return max(1, fitting)
 
 
 def _room(config: ExperimentConfig) -> int:
-    train, nodes = config.train, _nodes()
-    room = sum(_fitting_on(node, config) for node in nodes)
-    cpus = sum(node.get("CPU", 0.0) for node in nodes) - config.data.decode_cpus
-    return max(0, min(room, int(cpus / train.cpus_per_worker)))
+    nodes = _staying_nodes()
+    cpus = num_training_cpus(nodes, config.data.decode_cpus)
+    return max(0, min(_places(nodes, config), int(cpus / config.train.cpus_per_worker)))
 
 
-def _nodes() -> list[dict[str, float]]:
-    """What the living nodes have; those that are to be taken away do not count."""
+def _staying_nodes() -> list[dict[str, Any]]:
+    """The living nodes but those that are to be taken away."""
     leaving = leaving_nodes()
-    living = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
-    return [node["Resources"] for node in living]
+    return [node for node in living_nodes() if node["NodeID"] not in leaving]
 
 
-def _fitting_on(node: dict[str, float], config: ExperimentConfig) -> int:
+def _places(nodes: list[dict[str, Any]], config: ExperimentConfig) -> int:
+    """Workers that the nodes hold, each on one of them, decoding aside."""
+    return sum(_places_on(node["Resources"], config) for node in nodes if does(node, TRAIN))
+
+
+def _places_on(resources: dict[str, float], config: ExperimentConfig) -> int:
     train = config.train
-    fitting = int(node.get("CPU", 0.0) / train.cpus_per_worker)
+    fitting = int(resources.get("CPU", 0.0) / train.cpus_per_worker)
     if not train.use_gpu:
         return fitting
     on_each_gpu = int(1 / train.gpus_per_worker)
-    return min(fitting, int(node.get("GPU", 0.0)) * on_each_gpu)
+    return min(fitting, int(resources.get("GPU", 0.0)) * on_each_gpu)

@@ -21,6 +21,7 @@ from xpool_platform.checkpoint_files import read_state
 from xpool_platform.console import Console, Stage
 from xpool_platform.data.feed import Feed, training_dataset
 from xpool_platform.errors import user_error_within
+from xpool_platform.placement import WHERE_DECODING, WHERE_TRAINING
 from xpool_platform.progress import Follower, TrainingProgress
 from xpool_platform.train.capacity import fitting_workers, room_to_evaluate
 from xpool_platform.train.job import BATCHES, TrainingJob, run_job
@@ -222,12 +223,15 @@ class _Attempt:
             torch_config=NodeTorchConfig(),
             dataset_config=RayDataConfig(
                 datasets_to_split=list(batches),
-                execution_options=ExecutionOptions(preserve_order=True),
+                execution_options=ExecutionOptions(
+                    preserve_order=True, label_selector=WHERE_DECODING
+                ),
             ),
             scaling_config=ScalingConfig(
                 num_workers=self._feed.world_size,
                 use_gpu=train.use_gpu,
                 resources_per_worker=resources,
+                label_selector=WHERE_TRAINING,
             ),
             run_config=RunConfig(
                 name=self._name,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from xpool.clip_names import clip_image_size
 from xpool_platform.checkpoint_files import best_checkpoint, checkpoints_of, find_checkpoint
+from xpool_platform.cluster_check import check_cluster
 from xpool_platform.config import ExperimentConfig, TrainingConfig
 from xpool_platform.config_io import as_kind, flatten
 from xpool_platform.console import Console
@@ -19,7 +20,6 @@ from xpool_platform.data.plan import BatchPlan
 from xpool_platform.interrupted_run import interrupted_run_dir, recorded_run
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
-    check_cluster,
     check_learning,
     check_model,
     prepare_output_dir,

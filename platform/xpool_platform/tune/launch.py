@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from xpool_platform.cluster_check import check_cluster
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console
@@ -19,7 +20,6 @@ from xpool_platform.interrupted_run import is_unused, recorded_run
 from xpool_platform.locations import is_uri
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
-    check_cluster,
     check_learning,
     check_model,
     prepare_output_dir,
