@@ -13,9 +13,13 @@ from pathlib import Path
 
 import source_roots  # first: it puts the packages below on the path
 from command_line import option_value, parse, run_job, split_name
-from xpool_platform.checkpoint_files import CONFIG, find_checkpoint
+from xpool_platform.checkpoint_files import (
+    find_checkpoint,
+    is_checkpoint,
+    read_checkpoint_config,
+)
 from xpool_platform.config import EvaluationConfig, ExperimentConfig
-from xpool_platform.config_io import as_kind, read_config
+from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import experiment
 from xpool_platform.output_dir import default_output_dir
@@ -48,8 +52,8 @@ def main() -> None:
 def _default(name: str | None, options: list[str]) -> EvaluationConfig:
     """The config before the options: the experiment's data, the checkpoint's model."""
     checkpoint = option_value(options, "--checkpoint")
-    path = _found(checkpoint, options) if checkpoint else None
-    trained = _config_of(path) if path is not None else None
+    path = _found(checkpoint, options) if checkpoint else ""
+    trained = read_checkpoint_config(path) if is_checkpoint(path) else None
     if name is None and checkpoint and trained is None:
         raise UserError(
             f"{checkpoint} does not say on what it was trained; name the experiment whose data it "
@@ -73,24 +77,14 @@ def _default(name: str | None, options: list[str]) -> EvaluationConfig:
     return _evaluation(replace(config, data=data, model=trained.model, loss=trained.loss), path)
 
 
-def _found(checkpoint: str, options: list[str]) -> Path:
+def _found(checkpoint: str, options: list[str]) -> str:
     given = option_value(options, "--output-dir")
     return find_checkpoint(checkpoint, Path(given).expanduser() if given else default_output_dir())
 
 
-def _config_of(path: Path) -> ExperimentConfig | None:
-    """The config of a checkpoint of ours, None of a file of another kind."""
-    if not path.is_dir():
-        return None
-    try:
-        return read_config(path / CONFIG)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _evaluation(config: ExperimentConfig, checkpoint: Path | None) -> EvaluationConfig:
+def _evaluation(config: ExperimentConfig, checkpoint: str) -> EvaluationConfig:
     config = replace(config, init_from="")
-    return as_kind(config, EvaluationConfig, checkpoint=str(checkpoint or ""))
+    return as_kind(config, EvaluationConfig, checkpoint=checkpoint)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import source_roots  # noqa: F401  # first: it puts the packages below on the path
 from command_line import run_job
+from xpool_platform.credentials import refuse_credentials
 from xpool_platform.output_dir import default_output_dir
 
 
@@ -27,6 +28,7 @@ def main() -> None:
     from xpool_platform.console import Console  # noqa: PLC0415  # slow, and --help does not wait
     from xpool_platform.tracking.replay import send_what_is_left  # noqa: PLC0415
 
+    refuse_credentials({"tracking.uri": options.uri})
     output_dir = options.output_dir.expanduser().absolute()
     say = Console().line
     if not send_what_is_left(output_dir, options.runs, say, tracking_uri=options.uri):

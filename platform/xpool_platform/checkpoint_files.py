@@ -13,9 +13,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from xpool_platform.config import ExperimentConfig
-from xpool_platform.config_io import read_config
+from xpool_platform.config_io import parse_config, read_config
 from xpool_platform.errors import UserError
-from xpool_platform.locations import files_below, is_uri, read_whole, remove_file, write_whole
+from xpool_platform.locations import (
+    absolute,
+    files_below,
+    is_file,
+    is_uri,
+    kept_copy,
+    read_whole,
+    remove_file,
+    write_whole,
+)
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.json"
 TRAINING = "training.safetensors"
@@ -107,6 +116,14 @@ def read_state(location: str) -> CheckpointState:
         raise DamagedCheckpointError(f"{location}/{STATE} holds no state: {error}") from error
 
 
+def read_checkpoint_config(location: str) -> ExperimentConfig:
+    """With what a checkpoint was trained. Raises DamagedCheckpointError, or UserError."""
+    try:
+        return parse_config(read_file(location, CONFIG).to_pybytes(), f"{location}/{CONFIG}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def checkpoints_below(location: str) -> dict[int, str]:
     """The checkpoints of a run by their steps, rising; only those that have their manifest."""
     folders = [
@@ -128,9 +145,9 @@ def check_whole(location: str) -> CheckpointState:
     return read_state(location)
 
 
-def is_checkpoint(path: Path) -> bool:
+def is_checkpoint(location: str) -> bool:
     """Whether this is the folder of a checkpoint of ours."""
-    return all((path / name).is_file() for name in (WEIGHTS, CONFIG, STATE, MANIFEST))
+    return all(is_file(f"{location}/{name}") for name in (WEIGHTS, CONFIG, STATE, MANIFEST))
 
 
 def checkpoints_of(config: ExperimentConfig, run_dir: Path) -> str:
@@ -152,18 +169,23 @@ def best_checkpoint(location: str) -> str:
     return kept[best[0] if best else max(kept)] if kept else ""
 
 
-def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint") -> Path:
-    """The checkpoint that a user means: absolute, a folder of ours or a file of another kind.
+def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint") -> str:
+    """The checkpoint that a user means: a folder of ours, as an absolute path or a URI, or the path
+    of a file of another kind, copied where it is in an object store.
 
-    `name` is a checkpoint's folder, a file, a run's folder or the name of a run in output_dir; of a
-    run it is the best checkpoint. Raises UserError if there is none.
+    `name` is a checkpoint's folder, a file, a run's folder, the folder of its checkpoints or the
+    name of a run in output_dir; of a run it is the best checkpoint. Raises UserError if there is
+    none.
     """
-    for path in (Path(name).expanduser().absolute(), output_dir.absolute() / "runs" / name):
-        if path.is_file() or is_checkpoint(path):
-            return path
-        best = best_checkpoint(_checkpoints_of_run(path))
+    here, of_run = absolute(name), str(output_dir.absolute() / "runs" / name)
+    for location in (here,) if is_uri(here) else (here, of_run):
+        if is_checkpoint(location):
+            return location
+        if is_file(location):
+            return str(kept_copy(location, output_dir / "copies"))
+        best = best_checkpoint(_checkpoints_of_run(location))
         if best:
-            return Path(best)
+            return best
     files = f"{WEIGHTS}, {CONFIG}, {STATE} and {MANIFEST}"
     raise UserError(
         f"checkpoint {name!r} is neither a file, nor a folder with {files}, nor a run with "
@@ -171,19 +193,16 @@ def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint"
     )
 
 
-def _checkpoints_of_run(run_dir: Path) -> str:
-    if not (run_dir / CONFIG).is_file():
-        return str(run_dir / "checkpoints")
+def _checkpoints_of_run(run_dir: str) -> str:
+    if is_uri(run_dir):
+        return run_dir
+    config = Path(run_dir, CONFIG)
+    if not config.is_file():
+        return f"{run_dir}/checkpoints"
     try:
-        location = checkpoints_of(read_config(run_dir / CONFIG), run_dir)
+        return checkpoints_of(read_config(config), Path(run_dir))
     except ValueError as error:
         raise UserError(str(error)) from error
-    if is_uri(location):
-        raise UserError(
-            f"the checkpoints of run {run_dir.name!r} are at {location}; copy the one that is "
-            "wanted into a folder and name that"
-        )
-    return location
 
 
 def _is_step(name: str) -> bool:

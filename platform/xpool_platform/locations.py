@@ -1,9 +1,14 @@
 """Places for files: a local path, a shared file system or an object store, all through pyarrow."""
 
+import hashlib
 import os
 import re
+import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -20,6 +25,15 @@ PART = ".part"
 def is_uri(location: str) -> bool:
     """Whether a location names its file system, as `s3://bucket/folder` does."""
     return re.match(r"[a-z][a-z0-9+.-]*://", location) is not None
+
+
+def absolute(location: str) -> str:
+    """A path from this folder, `file://` and `~` resolved; another URI, or nothing, as it is."""
+    if location.startswith("file://"):
+        return filesystem_of(location)[1]
+    if not location or is_uri(location):
+        return location.rstrip("/")
+    return str(Path(location).expanduser().absolute())
 
 
 def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
@@ -66,6 +80,52 @@ def files_below(location: str) -> list[pafs.FileInfo]:
     filesystem, path = filesystem_of(location)
     selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
     return [info for info in filesystem.get_file_info(selector) if info.is_file]
+
+
+def is_file(location: str) -> bool:
+    """Whether there is a file."""
+    filesystem, path = filesystem_of(location)
+    return bool(filesystem.get_file_info(path).is_file)
+
+
+def identity(location: str) -> tuple[int, int]:
+    """Size and modification time, in nanoseconds, of a file. Raises FileNotFoundError."""
+    if not is_uri(location):
+        status = os.stat(location)
+        return status.st_size, status.st_mtime_ns
+    filesystem, path = filesystem_of(location)
+    info = filesystem.get_file_info(path)
+    if not info.is_file:
+        raise FileNotFoundError(f"{location} is not there")
+    return info.size, info.mtime_ns
+
+
+@contextmanager
+def local_file(location: str) -> Iterator[str]:
+    """The path of a file; one of an object store is copied for the time of the block.
+
+    Raises OSError if it cannot be copied.
+    """
+    if not is_uri(location):
+        yield location
+        return
+    filesystem, path = filesystem_of(location)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, path.rsplit("/", 1)[-1])
+        pafs.copy_files(path, str(copy), filesystem, pafs.LocalFileSystem())
+        yield str(copy)
+
+
+def kept_copy(location: str, folder: Path) -> Path:
+    """The path of a file; one of an object store is copied into a folder, unless it is there."""
+    if not is_uri(location):
+        return Path(location)
+    size, mtime_ns = identity(location)
+    of_this = hashlib.blake2b(f"{location}\0{size}\0{mtime_ns}".encode(), digest_size=8)
+    copy = folder / of_this.hexdigest() / location.rsplit("/", 1)[-1]
+    if not copy.is_file():
+        write_whole(str(copy), read_whole(location))
+    return copy
 
 
 def remove_folder(location: str) -> None:

@@ -25,9 +25,12 @@ from xpool_platform.checkpoint import load_checkpoint
 from xpool_platform.data.decode_guard import DecodeGuard
 from xpool_platform.data.video import FrameSettings, VideoError
 from xpool_platform.errors import UserError
-from xpool_platform.locations import is_uri
+from xpool_platform.locations import is_uri, local_file
 
 TEXTS_AT_ONCE = 256
+
+STORES = ("s3", "gs")
+"""Object stores of which videos are read, by the schemes of their URIs."""
 
 
 class PackagedModel:
@@ -49,9 +52,9 @@ class PackagedModel:
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
         """The `scores` [num_texts, num_videos] of each row's `texts` with its `videos`.
 
-        Videos are paths or file:// URIs of video files. A text or video of several rows is encoded
-        once. Raises UserError for a row without texts or videos, and for a video that cannot be
-        decoded.
+        Videos are paths or URIs (file://, s3://, gs://) of video files. A text or video of several
+        rows is encoded once. Raises UserError for a row without texts or videos, and for a video
+        that cannot be decoded.
         """
         columns = model_input["texts"], model_input["videos"]
         rows = [(list(texts), list(videos)) for texts, videos in zip(*columns, strict=True)]
@@ -92,7 +95,8 @@ class PackagedModel:
 
     def _clip(self, video: str) -> UInt8[Tensor, "num_frames 3 image_size image_size"]:
         try:
-            frames = self._decoded(_local_path(video))
+            with local_file(_location(video)) as path:
+                frames = self._decoded(path)
         except VideoError as error:
             raise UserError(f"video {video!r} cannot be decoded ({error}); leave it out") from error
         except BaseException:  # interrupted: what the child still sends is of no later video
@@ -142,10 +146,15 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
-def _local_path(video: str) -> str:
+def _location(video: str) -> str:
     if not is_uri(video):
         return os.path.abspath(video)
     parts = urlsplit(video)
+    if parts.scheme in STORES:
+        return video
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise UserError(f"video {video!r} is no local file; give a path or a file:// URI")
+        raise UserError(
+            f"video {video!r} is no file that is read here; give a path, or a URI that begins with "
+            "file://, s3:// or gs://"
+        )
     return url2pathname(parts.path)

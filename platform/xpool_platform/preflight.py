@@ -1,5 +1,6 @@
 """Checks that take seconds and save hours: before anything is made, decoded or trained."""
 
+import os
 import shutil
 import tempfile
 from dataclasses import replace
@@ -8,8 +9,10 @@ from typing import TypeVar
 
 from xpool.clip_names import check_clip_name
 from xpool_platform.config import ExperimentConfig
+from xpool_platform.config_io import flatten
+from xpool_platform.credentials import refuse_credentials
 from xpool_platform.errors import UserError
-from xpool_platform.locations import is_uri
+from xpool_platform.locations import absolute, is_uri
 from xpool_platform.output_dir import default_output_dir
 
 Config = TypeVar("Config", bound=ExperimentConfig)
@@ -18,30 +21,47 @@ MIN_FREE_BYTES = 500 * 2**20
 """What a run of the smallest experiment may write: corpus, frames, checkpoints, Ray's files."""
 
 
-def with_absolute_paths(config: Config) -> Config:
-    """The config with its paths taken from this folder: workers run in others."""
+def with_absolute_paths(config: Config, *, goes_on: bool = False) -> Config:
+    """The config with its paths taken from this folder, since workers run in others.
+
+    XPOOL_CHECKPOINTS_DIR, XPOOL_FRAMES_DIR and MLFLOW_TRACKING_URI stand in for what is left out,
+    unless it is of a run that goes on.
+    Raises UserError for one that holds credentials, and for an output folder that is no folder.
+    """
+    refuse_credentials(flatten(config))
+    said = {} if goes_on else os.environ
     pretrained = config.model.clip_pretrained
     if pretrained and Path(pretrained).expanduser().is_file():
         pretrained = str(Path(pretrained).expanduser().absolute())
-    output_dir = Path(config.output_dir) if config.output_dir else default_output_dir()
-    return replace(
+    output_dir = absolute(config.output_dir or str(default_output_dir()))
+    if is_uri(output_dir):
+        raise UserError(
+            f"output_dir {output_dir!r} is an object store, and journals and locks need a disk; "
+            "set --output-dir to a folder, and --data.frames-dir and --train.checkpoints-dir to "
+            "places in the object store"
+        )
+    config = replace(
         config,
-        output_dir=str(output_dir.expanduser().absolute()),
-        train=replace(config.train, checkpoints_dir=_absolute(config.train.checkpoints_dir)),
+        output_dir=output_dir,
+        train=replace(
+            config.train,
+            checkpoints_dir=absolute(
+                config.train.checkpoints_dir or said.get("XPOOL_CHECKPOINTS_DIR", "")
+            ),
+        ),
         data=replace(
             config.data,
-            root=_absolute(config.data.root),
-            annotations=_absolute(config.data.annotations),
-            frames_dir=_absolute(config.data.frames_dir),
+            root=absolute(config.data.root),
+            annotations=absolute(config.data.annotations),
+            frames_dir=absolute(config.data.frames_dir or said.get("XPOOL_FRAMES_DIR", "")),
         ),
         model=replace(config.model, clip_pretrained=pretrained),
+        tracking=replace(
+            config.tracking, uri=config.tracking.uri or said.get("MLFLOW_TRACKING_URI", "")
+        ),
     )
-
-
-def _absolute(folder: str) -> str:
-    if not folder or is_uri(folder):
-        return folder
-    return str(Path(folder).expanduser().absolute())
+    refuse_credentials(flatten(config))
+    return config
 
 
 def prepare_output_dir(config: ExperimentConfig) -> Path:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Console
+from xpool_platform.data.annotation_copies import annotations_here
 from xpool_platform.data.benchmark_manifest import benchmark_manifest
 from xpool_platform.data.decode import (
     BadVideo,
@@ -16,13 +17,14 @@ from xpool_platform.data.decode import (
     decode_manifest,
     errors_table,
 )
-from xpool_platform.data.folder_manifest import folder_manifest
+from xpool_platform.data.folder_manifest import folder_manifest, object_manifest
 from xpool_platform.data.manifest import SPLITS, hold_out_validation
 from xpool_platform.data.shapes import make_shapes
 from xpool_platform.data.store_catalogue import open_store
 from xpool_platform.data.summary import split_summary
 from xpool_platform.data.video import FrameSettings
 from xpool_platform.errors import UserError
+from xpool_platform.locations import is_uri
 from xpool_platform.tracking.tracker import Tracker
 
 MAX_LISTED = 20
@@ -40,8 +42,7 @@ def own_manifest(config: ExperimentConfig, splits: Collection[str] = SPLITS) -> 
         case "shapes":
             return None
         case "folder":
-            annotations = Path(config.data.annotations) if config.data.annotations else None
-            manifest = folder_manifest(_root(config), annotations)
+            manifest = _folder_manifest(_root(config), config.data.annotations)
         case _:
             _root(config)
             manifest = benchmark_manifest(config.data, splits)
@@ -130,8 +131,17 @@ def _bad_lines(bad: list[BadVideo]) -> str:
     return "\n".join([*shown, *more])
 
 
-def _root(config: ExperimentConfig) -> Path:
+def _folder_manifest(root: str, annotations: str) -> pa.Table:
+    if is_uri(root):
+        return object_manifest(root, annotations)
+    if not annotations:
+        return folder_manifest(Path(root))
+    with annotations_here(annotations) as here:
+        return folder_manifest(Path(root), here)
+
+
+def _root(config: ExperimentConfig) -> str:
     if not config.data.root:
         whose = "your" if config.data.source == "folder" else "the"
         raise UserError(f"data.root is empty; give the folder of {whose} videos: --data.root PATH")
-    return Path(config.data.root)
+    return config.data.root

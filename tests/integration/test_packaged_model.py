@@ -90,7 +90,7 @@ def test_what_cannot_be_scored_is_named(tiny, tmp_path):
     for name, reason in {
         f"{tmp_path}/no video.mp4": r"no video\.mp4' cannot be decoded \(not-a-video: it is a text",
         f"{tmp_path}/absent.mp4": r"absent\.mp4' cannot be decoded \(not-a-video: No such file",
-        "https://example.org/a.mp4": r"a\.mp4' is no local file; give a path or a file:// URI",
+        "https://example.org/a.mp4": r"a\.mp4' is no file that is read here; give a path, or a URI",
     }.items():
         with pytest.raises(UserError, match=reason):
             model.predict({"texts": TEXTS, "videos": [tiny.videos[0], name]})

@@ -13,7 +13,9 @@ import pytest
 from conftest import SMALL_SHAPES, finish, processes_of, start_job, train
 from mlflow.tracking import MlflowClient
 
+from object_store import served_bucket
 from videos import write_video
+from xpool_platform.locations import files_below, read_whole, write_whole
 
 pytestmark = pytest.mark.ray
 
@@ -54,6 +56,25 @@ def test_a_store_is_filled_listed_and_pruned(folder, tmp_path):
     gone = prepare("--prune", "--unused-days", "0", "--output-dir", str(tmp_path))
     assert "1 frame stores" in gone.out.splitlines()[0]
     assert contents(tmp_path / "frames") == {}
+
+
+def test_videos_of_an_object_store_give_the_frames_of_local_ones(folder, tmp_path):
+    local = prepare("clips", "--data.root", str(folder), "--output-dir", str(tmp_path / "local"))
+    assert local.status == 0, local.err
+    with served_bucket("lab") as uri:
+        for path in sorted(folder.iterdir()):
+            write_whole(f"{uri}/videos/{path.name}", path.read_bytes())
+        remote = prepare(
+            *("clips", "--data.root", f"{uri}/videos/", "--output-dir", str(tmp_path / "remote")),
+            XPOOL_FRAMES_DIR=f"{uri}/frames",
+        )
+        assert remote.status == 0, remote.err
+        assert "decoded 30 videos, 0 were there already" in remote.out
+        assert "30 │       30 │  0.07" in remote.out
+        stored = [info for info in files_below(f"{uri}/frames") if info.path.endswith(".parquet")]
+        found = sorted(bytes(read_whole(f"s3://{info.path}")) for info in stored)
+    assert found == sorted(contents(tmp_path / "local" / "frames").values())
+    assert not (tmp_path / "remote" / "frames").exists()
 
 
 def test_videos_that_cannot_be_decoded_are_listed_in_a_file(folder, tmp_path):

@@ -130,12 +130,12 @@ def test_the_checkpoint_of_a_run_is_its_best_and_of_equals_the_earliest(tmp_path
     best = checkpoint(kept / "step_0000020", 20, 60.0)
     checkpoint(kept / "step_0000025", 25, 60.0)
     (kept / "step_0000040").mkdir()  # not whole
-    assert find_checkpoint("one", tmp_path) == best
-    assert find_checkpoint(str(kept.parent), tmp_path / "elsewhere") == best
-    assert find_checkpoint(str(last), tmp_path) == last
+    assert find_checkpoint("one", tmp_path) == str(best)
+    assert find_checkpoint(str(kept.parent), tmp_path / "elsewhere") == str(best)
+    assert find_checkpoint(str(last), tmp_path) == str(last)
     monkeypatch.chdir(kept.parent)
-    assert find_checkpoint("checkpoints/step_0000030", tmp_path) == last
+    assert find_checkpoint("checkpoints/step_0000030", tmp_path) == str(last)
     (tmp_path / "model.pth").touch()
-    assert find_checkpoint(str(tmp_path / "model.pth"), tmp_path) == tmp_path / "model.pth"
+    assert find_checkpoint(str(tmp_path / "model.pth"), tmp_path) == str(tmp_path / "model.pth")
     with pytest.raises(UserError, match=r"checkpoint 'two' is neither a file, nor a folder"):
         find_checkpoint("two", tmp_path)

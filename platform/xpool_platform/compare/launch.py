@@ -1,6 +1,7 @@
 """A whole comparison: runs found, compared, shown, and recorded with each of them."""
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from xpool_platform.compare.chosen_runs import chosen_runs, with_results
 from xpool_platform.compare.comparison import Comparison, compare
 from xpool_platform.compare.config import ComparisonConfig
 from xpool_platform.console import Console
+from xpool_platform.credentials import refuse_credentials
 from xpool_platform.data.plain_text import id_problem
 from xpool_platform.errors import UserError
 from xpool_platform.output_dir import default_output_dir
@@ -47,7 +49,9 @@ def run_comparison(config: ComparisonConfig, console: Console) -> ComparisonResu
     # a second of imports that a wrong name is spared
     from xpool_platform.tracking.recorded_runs import RecordedRuns  # noqa: PLC0415
 
-    store = RecordedRuns(config.tracking.uri or f"sqlite:///{output_dir / 'mlflow.db'}")
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    refuse_credentials({"tracking.uri": uri})
+    store = RecordedRuns(uri or f"sqlite:///{output_dir / 'mlflow.db'}")
     runs, sweeps = chosen_runs(config, store, console)
     compared = with_results(runs, config.split, store)
     with console.stage("comparing") as stage:

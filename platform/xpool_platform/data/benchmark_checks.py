@@ -1,25 +1,23 @@
 """What is wrong with a benchmark's annotations and videos, all at once."""
 
-import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from xpool_platform.data.benchmark_sets import AnnotatedVideo
 from xpool_platform.data.plain_text import caption_problem, id_problem, named, shown
-from xpool_platform.data.video_files import file_problem
+from xpool_platform.data.video_files import VideoFile
 
-Files = dict[str, list[Path]]
+Files = dict[str, list[VideoFile]]
 """Video files by their name without the extension."""
 
 
-def files_of(video: AnnotatedVideo, files: Files) -> list[Path]:
+def files_of(video: AnnotatedVideo, files: Files) -> list[VideoFile]:
     """The files of a video: one, unless something is wrong."""
     names = dict.fromkeys((video.video_id, video.other_name))
-    return [path for name in names if name for path in files.get(name, [])]
+    return [file for name in names if name for file in files.get(name, [])]
 
 
 def benchmark_problems(
-    videos: list[AnnotatedVideo], files: Files, root: Path, splits: Collection[str]
+    videos: list[AnnotatedVideo], files: Files, splits: Collection[str]
 ) -> list[str]:
     """All problems. Videos of other splits than `splits` need not be there."""
     problems = list(_listed_twice(videos))
@@ -29,9 +27,9 @@ def benchmark_problems(
             problems.append(f"the id {shown(video.video_id)} ({video.split}) {reason}")
             continue
         problems += _of_captions(video)
-        problems += _of_files(video, files_of(video, files), root, video.split in splits)
-        for path in files_of(video, files)[:1]:
-            first = split_of_file.setdefault(os.path.realpath(path), video)
+        problems += _of_files(video, files_of(video, files), video.split in splits)
+        for file in files_of(video, files)[:1]:
+            first = split_of_file.setdefault(file.real(), video)
             if first.split != video.split and first.video_id != video.video_id:
                 problems.append(
                     f"{first.video_id} ({first.split}) and {video.video_id} ({video.split}) are "
@@ -59,11 +57,11 @@ def _of_captions(video: AnnotatedVideo) -> Iterator[str]:
             yield f"a caption of {video.video_id} ({video.split}) {reason}"
 
 
-def _of_files(video: AnnotatedVideo, found: list[Path], root: Path, needed: bool) -> Iterator[str]:
-    where = [named(str(path.relative_to(root))) for path in sorted(found)]
+def _of_files(video: AnnotatedVideo, found: list[VideoFile], needed: bool) -> Iterator[str]:
+    where = [named(name) for name in sorted(file.name for file in found)]
     if not found and needed:
         yield f"{video.video_id} ({video.split}) has no video file"
     elif len(found) > 1:
         yield f"{video.video_id} has {len(found)} video files: {' and '.join(where)}"
-    elif found and needed and (reason := file_problem(found[0])):
+    elif found and needed and (reason := found[0].problem()):
         yield f"{video.video_id} ({video.split}): {where[0]} {reason}"

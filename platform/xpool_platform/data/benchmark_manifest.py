@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from xpool_platform.data.annotation_copies import annotations_here
 from xpool_platform.data.benchmark_checks import benchmark_problems, files_of
 from xpool_platform.data.benchmark_sets import (
     AnnotatedVideo,
@@ -16,9 +17,10 @@ from xpool_platform.data.benchmark_sets import (
 )
 from xpool_platform.data.manifest import SCHEMA, SPLITS
 from xpool_platform.data.problems import problems_error
-from xpool_platform.data.video_files import file_problem, files_below
+from xpool_platform.data.video_files import video_files
 from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
+from xpool_platform.locations import is_uri
 
 
 def benchmark_manifest(config: DataConfig, splits: Collection[str] = SPLITS) -> pa.Table:
@@ -29,18 +31,18 @@ def benchmark_manifest(config: DataConfig, splits: Collection[str] = SPLITS) -> 
     lists everything that is wrong: videos that are missing, empty, there twice, in two splits or
     without a caption, and annotation files that are missing or malformed.
     """
-    if not os.path.isdir(config.root):
+    if not is_uri(config.root) and not os.path.isdir(config.root):
         raise UserError(
             f"data.root {config.root!r} is not a folder; give the folder that holds the videos of "
             f"{config.source}: --data.root PATH"
         )
-    root = Path(config.root)
-    annotations = Path(config.annotations) if config.annotations else root
-    videos = _read(config, annotations)
-    files = files_below(root)
-    if problems := benchmark_problems(videos, files, root, splits):
+    annotations = config.annotations or config.root
+    with annotations_here(annotations) as folder:
+        videos = _read(config, folder)
+    files = video_files(config.root)
+    if problems := benchmark_problems(videos, files, splits):
         raise problems_error(
-            f"{config.source} in {annotations} does not fit the videos below {root}",
+            f"{config.source} in {annotations} does not fit the videos below {config.root}",
             problems,
             "add what is missing, take away what is too much, then run again",
         )
@@ -49,9 +51,9 @@ def benchmark_manifest(config: DataConfig, splits: Collection[str] = SPLITS) -> 
             "video_id": video.video_id,
             "uri": next(
                 (
-                    str(path)
-                    for path in files_of(video, files)
-                    if video.split in splits or file_problem(path) is None
+                    file.location
+                    for file in files_of(video, files)
+                    if video.split in splits or file.problem() is None
                 ),
                 "",
             ),

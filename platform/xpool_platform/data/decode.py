@@ -15,12 +15,13 @@ from xpool_platform.data.frame_store import (
     frames_uri,
     stored_video,
     stored_videos,
-    video_name,
+    video_names,
     write_frames,
 )
 from xpool_platform.data.kept_frames import Decoding
 from xpool_platform.data.video import FrameSettings, VideoError
 from xpool_platform.data_config import DataConfig
+from xpool_platform.locations import local_file
 from xpool_platform.placement import DECODE, WHERE_DECODING, does, living_nodes, num_cpus
 
 TASKS_PER_WORKER = 6
@@ -85,7 +86,7 @@ def decode_manifest(
     """
     settings = FrameSettings.of(config)
     rows = manifest.to_pylist()
-    names = [video_name(row["uri"], row["start_s"], row["end_s"]) for row in rows]
+    names = video_names(rows)
     kept = config.cache == "frames"
     stored = stored_videos(store, names) if kept else {}
     uris = {
@@ -181,9 +182,12 @@ def _decode_row(row: dict[str, Any], config: DataConfig, settings: FrameSettings
     if there is not None:  # by another job, or by this task before its worker died
         return {**result, **asdict(there)}
     try:
-        video = guard.encode(row["uri"], settings, row["start_s"], row["end_s"])
+        with local_file(row["uri"]) as path:
+            video = guard.encode(path, settings, row["start_s"], row["end_s"])
     except VideoError as error:
         return {**result, "kind": error.kind, "reason": error.reason}
+    except FileNotFoundError as error:
+        return {**result, "kind": "not-a-video", "reason": str(error)}
     if kept:
         write_frames(row["frames_uri"], video)
     return {**result, "num_frames": len(video.jpegs), "duration_s": video.duration_s}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from xpool_platform.data.caption_files import read_captions
+from xpool_platform.data.annotation_copies import annotations_here
+from xpool_platform.data.caption_files import Captions, read_captions
 from xpool_platform.data.folder_checks import folder_problems
-from xpool_platform.data.folder_videos import find_videos
+from xpool_platform.data.folder_videos import FoundVideo, find_objects, find_videos
 from xpool_platform.data.manifest import SCHEMA
 from xpool_platform.data.problems import problems_error
 from xpool_platform.errors import UserError
@@ -26,6 +27,22 @@ def folder_manifest(root: Path, annotations: Path | None = None) -> pa.Table:
     root = Path(os.path.realpath(root))
     captions = read_captions(root, annotations)
     found = find_videos(root, (row.video for row in captions.rows if row.video))
+    return _manifest(captions, found, str(root))
+
+
+def object_manifest(root: str, annotations: str = "") -> pa.Table:
+    """The manifest of videos below the URI of an object store.
+
+    `annotations` is the place of the captions, `root` where it is empty; captions in texts beside
+    the videos are not looked for. Raises UserError as `folder_manifest`.
+    """
+    with annotations_here(annotations or root) as here:
+        captions = read_captions(here, here)
+        found = find_objects(root, (row.video for row in captions.rows if row.video))
+        return _manifest(captions, found, root)
+
+
+def _manifest(captions: Captions, found: dict[str, FoundVideo], root: str) -> pa.Table:
     if problems := folder_problems(captions.rows, found):
         raise problems_error(
             f"{captions.source} does not fit the videos below {root}",

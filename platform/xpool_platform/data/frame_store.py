@@ -6,10 +6,10 @@ all, never changed, so several jobs may fill a store at once and others read it 
 """
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from xpool_platform.errors import UserError
 from xpool_platform.locations import (
     files_below,
     filesystem_of,
+    identity,
     read_whole,
     write_whole,
 )
@@ -41,9 +42,17 @@ class StoredVideo:
 
 def video_name(uri: str, start_s: float | None, end_s: float | None) -> str:
     """A name that changes when the video's path, size, modification time or segment does."""
-    status = os.stat(uri)
-    identity = f"{uri}\0{status.st_size}\0{status.st_mtime_ns}\0{start_s}\0{end_s}"
-    return hashlib.blake2b(identity.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    num_bytes, modified_ns = identity(uri)
+    whole = f"{uri}\0{num_bytes}\0{modified_ns}\0{start_s}\0{end_s}"
+    return hashlib.blake2b(whole.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def video_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of a manifest's rows, in order; an object store is asked for many at a time."""
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        return list(
+            pool.map(lambda row: video_name(row["uri"], row["start_s"], row["end_s"]), rows)
+        )
 
 
 def frames_uri(store: str, name: str) -> str:

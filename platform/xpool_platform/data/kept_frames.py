@@ -14,6 +14,7 @@ from xpool_platform.data.decode_guard import process_guard
 from xpool_platform.data.frame_store import read_frames
 from xpool_platform.data.video import FrameSettings, VideoError
 from xpool_platform.errors import UserError
+from xpool_platform.locations import local_file
 
 DECODE = "decode:"
 
@@ -51,7 +52,8 @@ def load_frames(
     decoding = Decoding.of_uri(frames_uri)
     guard = process_guard(decoding.deadline_s, decoding.memory_bytes)
     try:
-        video = guard.decode(decoding.path, decoding.settings, decoding.start_s, decoding.end_s)
+        with local_file(decoding.path) as path:
+            video = guard.decode(path, decoding.settings, decoding.start_s, decoding.end_s)
     except VideoError as error:
         raise UserError(
             f"{decoding.path} was decoded before and now cannot be ({error}); put it back, or run "

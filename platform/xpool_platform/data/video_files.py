@@ -3,9 +3,14 @@
 import os
 import stat
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
+from pyarrow import fs as pafs
+
 from xpool_platform.data.plain_text import is_unicode
+from xpool_platform.errors import UserError
+from xpool_platform.locations import filesystem_of, is_uri
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -13,6 +18,78 @@ VIDEO_SUFFIXES = frozenset(
         *(".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A file below the folder of the videos."""
+
+    location: str
+    """A path, or a URI."""
+
+    name: str
+    """Below the folder."""
+
+    num_bytes: int | None = None
+    """As an object store lists it; a local file is asked when it matters."""
+
+    def real(self) -> str:
+        """What is the same for all names of a file."""
+        return self.location if is_uri(self.location) else os.path.realpath(self.location)
+
+    def problem(self) -> str | None:
+        """Why it can be no video, or None; it is not opened."""
+        if is_uri(self.location):
+            return None if self.num_bytes else "is empty, it has 0 bytes"
+        return file_problem(Path(self.location))
+
+
+def video_files(root: str) -> dict[str, list[VideoFile]]:
+    """The video files below a folder, a path or a URI, by their name without the extension.
+
+    Raises UserError for an object store that cannot be listed.
+    """
+    if not is_uri(root):
+        return {
+            stem: [VideoFile(str(path), os.path.relpath(path, root)) for path in paths]
+            for stem, paths in files_below(Path(root)).items()
+        }
+    files: dict[str, list[VideoFile]] = {}
+    for file in objects_below(root):
+        stem, suffix = os.path.splitext(os.path.basename(file.name))
+        if suffix.lower() in VIDEO_SUFFIXES:
+            files.setdefault(stem, []).append(file)
+    return files
+
+
+def objects_below(root: str) -> list[VideoFile]:
+    """All objects below a URI, in the order of their names.
+
+    Raises UserError if there is none, or they cannot be listed.
+    """
+    filesystem, folder = filesystem_of(root)
+    try:
+        infos = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
+    except OSError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"data.root {root!r} cannot be listed ({reason}); give the URI of a folder, and its "
+            "credentials in the environment"
+        ) from error
+    files = [
+        VideoFile(
+            location=f"{root}/{info.path[len(folder) :].lstrip('/')}",
+            name=info.path[len(folder) :].lstrip("/"),
+            num_bytes=info.size,
+        )
+        for info in infos
+        if info.is_file
+    ]
+    if not files:
+        raise UserError(
+            f"data.root {root!r} has no objects below it; give the folder of the videos"
+        )
+    return sorted(files, key=lambda file: file.name)
 
 
 def files_below(root: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> dict[str, list[Path]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xpool.bootstrap import PairedDifference, paired_bootstrap
 from xpool.model import XPool
+from xpool_platform.checkpoint_files import is_checkpoint
 from xpool_platform.config import EvaluationConfig, ExperimentConfig
 from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console, Stage
@@ -21,6 +22,7 @@ from xpool_platform.evaluate.encoders import Encoders
 from xpool_platform.evaluate.measure import PLAIN, measure_split
 from xpool_platform.evaluate.recorded_results import record_results, training_history
 from xpool_platform.evaluate.trained_model import load_model
+from xpool_platform.locations import is_uri
 from xpool_platform.prepare import decode_videos
 from xpool_platform.report import RetrievalReport
 from xpool_platform.result_files import query_table, read_ranks
@@ -128,10 +130,12 @@ def evaluate(
 
 def _history(config: EvaluationConfig) -> dict[str, list[tuple[int, float]]]:
     """What the training of the checkpoint logged, where its run's folder is here."""
-    path = Path(config.checkpoint)
-    if not config.checkpoint or not path.is_dir():
+    if not is_checkpoint(config.checkpoint):
         return {}
-    logged = training_history(path.parents[1])
+    checkpoints = Path(config.checkpoint).parent
+    runs = Path(config.output_dir, "runs")
+    elsewhere = is_uri(config.checkpoint)  # below a folder of the run's name
+    logged = training_history(runs / checkpoints.name if elsewhere else checkpoints.parent)
     return {key: points for key, points in logged.items() if len(points) > 1 or key == "best/step"}
 
 

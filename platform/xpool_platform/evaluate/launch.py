@@ -7,10 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xpool_platform.checkpoint_files import CONFIG, find_checkpoint, read_state
+from xpool_platform.checkpoint_files import (
+    CONFIG,
+    find_checkpoint,
+    is_checkpoint,
+    read_checkpoint_config,
+    read_state,
+)
 from xpool_platform.cluster_check import check_cluster
 from xpool_platform.config import EvalConfig, EvaluationConfig
-from xpool_platform.config_io import read_config, write_config
+from xpool_platform.config_io import write_config
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.network_check import check_network
@@ -104,7 +110,7 @@ def _with_found_files(config: EvaluationConfig) -> EvaluationConfig:
     """The config with the files that it names, absolute."""
     output_dir = Path(config.output_dir)
     if config.checkpoint:
-        config = replace(config, checkpoint=str(find_checkpoint(config.checkpoint, output_dir)))
+        config = replace(config, checkpoint=find_checkpoint(config.checkpoint, output_dir))
     elif not config.model.clip_pretrained:
         raise UserError(
             f"{config.name} has neither a checkpoint nor pretrained towers, and random ones tell "
@@ -127,16 +133,17 @@ def _needed_splits(config: EvaluationConfig) -> set[str]:
 
 def _selected_on(config: EvaluationConfig) -> str:
     """The split on which the checkpoint was chosen, where it is known."""
-    path = Path(config.checkpoint) / CONFIG
-    return read_config(path).train.select_on if config.checkpoint and path.is_file() else ""
+    if not is_checkpoint(config.checkpoint):
+        return ""
+    return read_checkpoint_config(config.checkpoint).train.select_on
 
 
 def _training_run(config: EvaluationConfig) -> str:
     """The MLflow run to record in, empty for one of its own."""
     if not config.into_training_run:
         return ""
-    folder = Path(config.checkpoint)
-    run_id = read_state(str(folder)).run_id if config.checkpoint and folder.is_dir() else ""
+    own = is_checkpoint(config.checkpoint)
+    run_id = read_state(config.checkpoint).run_id if own else ""
     if not run_id:
         raise UserError(
             "into_training_run needs a checkpoint that a training of this project wrote, not "

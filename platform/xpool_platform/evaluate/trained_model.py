@@ -21,7 +21,7 @@ def load_model(config: EvaluationConfig) -> XPool:
     try:
         if not config.checkpoint:
             model = build_model(config.model).eval()
-        elif Path(config.checkpoint).is_dir():
+        elif not Path(config.checkpoint).is_file():
             model = _own_checkpoint(config)
         else:
             model = load_reference_checkpoint(config.checkpoint, config.model)
@@ -34,7 +34,7 @@ def load_model(config: EvaluationConfig) -> XPool:
 def _own_checkpoint(config: EvaluationConfig) -> XPool:
     """A checkpoint of ours, under its own pooling or one that has nothing to learn."""
     try:
-        model, trained, _ = load_checkpoint(Path(config.checkpoint))
+        model, trained, _ = load_checkpoint(config.checkpoint)
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"checkpoint {config.checkpoint} cannot be loaded: {reason}") from error

@@ -68,7 +68,7 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
     then. The MLflow run ends as FINISHED, FAILED or, after Ctrl-C or SIGTERM, as KILLED.
     """
     resume = options.resume
-    config = with_absolute_paths(as_kind(options, ExperimentConfig))
+    config = with_absolute_paths(as_kind(options, ExperimentConfig), goes_on=bool(resume))
     check_model(config)
     check_learning(config)
     config = _with_found_weights(config)
@@ -276,7 +276,7 @@ def _with_found_weights(config: ExperimentConfig) -> ExperimentConfig:
     if not config.init_from:
         return config
     found = find_checkpoint(config.init_from, Path(config.output_dir), option="--init-from")
-    return replace(config, init_from=str(found))
+    return replace(config, init_from=found)
 
 
 def _embeds_are_cached(config: ExperimentConfig) -> bool:

@@ -82,7 +82,7 @@ def end_sweep(
         with_values(sweep.config, best[0].values),
         evaluated.report,
         sweep.decoded.of_split(config.eval.split).videos,
-        checkpoint=str(checkpoint),
+        checkpoint=checkpoint,
         params=best[0].values,
         prefix="best/",
     )
@@ -166,9 +166,7 @@ def _end_run(
 def _tested(sweep: Sweep, record: TrialRecord, config: SweepConfig) -> EvaluationConfig:
     of_trial = with_values(sweep.config, record.values)
     checkpoint = find_checkpoint(record.name, Path(of_trial.output_dir))
-    return as_kind(
-        replace(of_trial, eval=config.eval), EvaluationConfig, checkpoint=str(checkpoint)
-    )
+    return as_kind(replace(of_trial, eval=config.eval), EvaluationConfig, checkpoint=checkpoint)
 
 
 def _record_trials(
@@ -211,11 +209,11 @@ def _record_trials(
 
 
 def _record_winner(
-    winner: TrialRecord, ranking: Ranking, checkpoint: Path, *, tracker: Tracker
+    winner: TrialRecord, ranking: Ranking, checkpoint: str, *, tracker: Tracker
 ) -> None:
     chosen = ranking.chosen(winner)
     assert chosen is not None
     tracker.log_metrics({0: {f"best/{name}": value for name, value in chosen.metrics.items()}})
     tracker.log_params({f"best.{name}": value for name, value in winner.values.items()})
     tracker.set_tags({"best.trial": winner.name, "best.run_id": winner.run_id})
-    tracker.log_checkpoint(str(checkpoint), "best")
+    tracker.log_checkpoint(checkpoint, "best")

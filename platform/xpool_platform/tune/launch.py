@@ -17,7 +17,6 @@ from xpool_platform.config_io import as_kind
 from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.interrupted_run import is_unused, recorded_run
-from xpool_platform.locations import is_uri
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
     check_learning,
@@ -81,7 +80,7 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
 
     Raises UserError for what the user can put right, before any trial where that is known by then.
     """
-    config = with_absolute_paths(options)
+    config = with_absolute_paths(options, goes_on=bool(options.resume))
     check_search(config, space)
     check_model(config)
     check_learning(config)
@@ -89,11 +88,6 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
         raise UserError(
             "train.select_on is 'test', and a sweep that chooses on the test split would tune on "
             "it; set --train.select-on val"
-        )
-    if is_uri(config.train.checkpoints_dir):
-        raise UserError(
-            f"train.checkpoints_dir {config.train.checkpoints_dir!r} is an object store, and a "
-            "sweep tests its winner from a folder; leave it out, or give a folder"
         )
     output_dir = prepare_output_dir(config)
     # raylets of one machine replace each other's copy of a job's folder, and this one's with it
