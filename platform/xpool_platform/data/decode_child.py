@@ -19,6 +19,7 @@ import simplejpeg
 
 from xpool_platform.data.decord_decoder import decode_with_decord
 from xpool_platform.data.pyav_decoder import decode_with_pyav
+from xpool_platform.data.sandbox import give_up_rights
 from xpool_platform.data.video import (
     FrameSettings,
     KeepPicture,
@@ -58,6 +59,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix in
     memory_bytes = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    give_up_rights()
     for line in sys.stdin:
         _serve(json.loads(line), replies)
 
