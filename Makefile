@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: setup train test test-slow check bench ui demo-sweep screenshots lock clean
+.PHONY: setup train test test-slow check bench cluster ui demo-sweep screenshots lock clean
 
 setup: $(SETUP)
 
@@ -34,6 +34,27 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -m "slow or not slow" $(ARGS)
+
+# A Ray head of this machine alone, for `ray job submit`: every request needs the token. The address
+# is the machine's own second one: for 127.0.0.1 Ray would take the one that others see. Where nodes
+# are to join, give the head's address: make cluster ADDRESS=10.0.0.1.
+ADDRESS ?= 127.0.0.2
+RAY_PORT ?= 6379
+DASHBOARD_PORT ?= 8265
+CLIENT_PORT ?= 10001
+
+cluster: setup
+	@umask 077; RAY_AUTH_MODE=token $(BIN)/ray get-auth-token --generate > /dev/null 2>&1; \
+	  test ! -e "$${RAY_AUTH_TOKEN_PATH:-$$HOME/.ray/auth_token}" \
+	  || chmod 600 "$${RAY_AUTH_TOKEN_PATH:-$$HOME/.ray/auth_token}"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" RAY_AUTH_MODE=token $(BIN)/ray start --head $(ARGS) \
+	  --node-ip-address=$(ADDRESS) --port=$(RAY_PORT) --disable-usage-stats \
+	  --dashboard-host=127.0.0.1 --dashboard-port=$(DASHBOARD_PORT) \
+	  --ray-client-server-port=$(CLIENT_PORT) > /dev/null
+	@echo "Ray runs, and ends with: .venv/bin/ray stop. To use it:"
+	@echo "  source .venv/bin/activate"
+	@echo "  export RAY_AUTH_MODE=token RAY_ADDRESS=http://127.0.0.1:$(DASHBOARD_PORT)"
+	@echo "  ray job submit -- python jobs/train.py"
 
 PORT ?= 5000
 

@@ -28,6 +28,8 @@ def use_node_interface() -> str:
 
 def interface_of(address: str) -> str:
     """The interface that carries an IP address; empty if none does, as behind NAT."""
+    if address.startswith("127."):  # all of them are this host, and one is listed
+        address = "127.0.0.1"
     families = socket.AF_INET, socket.AF_INET6
     for name, carried in psutil.net_if_addrs().items():
         if any(a.family in families and a.address.split("%")[0] == address for a in carried):
