@@ -1,5 +1,6 @@
 """What `ray up cluster.yaml` asks of AWS, up to the launch of a node, by moto's imitation of it."""
 
+import json
 from pathlib import Path
 
 import boto3
@@ -96,3 +97,19 @@ def test_another_refusal_is_passed_on(launch):
 
     with pytest.raises(NodeLaunchException, match="UnauthorizedOperation"):
         launch("decode_spot", "UnauthorizedOperation")
+
+
+@pytest.mark.parametrize("name", ["trust", "bucket", "launch"])
+def test_the_roles_allow_what_aws_has_and_one_bucket(name):
+    import botocore.session
+
+    session = botocore.session.get_session()
+    policy = json.loads((CHECKOUT / f"platform/deploy/aws/{name}.json").read_text())
+    for statement in policy["Statement"]:
+        actions = statement["Action"]
+        for action in [actions] if isinstance(actions, str) else actions:
+            service, operation = action.split(":")
+            if service in {"ec2", "sts", "ssm"}:
+                assert operation in session.get_service_model(service).operation_names
+            if service == "s3":
+                assert statement["Resource"].startswith("arn:aws:s3:::CHANGE-ME")
