@@ -113,3 +113,35 @@ def test_the_roles_allow_what_aws_has_and_one_bucket(name):
                 assert operation in session.get_service_model(service).operation_names
             if service == "s3":
                 assert statement["Resource"].startswith("arn:aws:s3:::CHANGE-ME")
+
+
+@pytest.mark.parametrize(
+    ("work", "resources", "grown"),
+    [
+        # 64 CPUs of decoding: the group on demand is at its 1, spot nodes take the rest
+        ("decode", [{"CPU": 1}] * 64, {"train": 1, "decode": 1, "decode_spot": 3}),
+        ("train", [{"CPU": 1, "GPU": 1}], {"train": 1, "decode": 1}),
+        # tasks that ask for training nodes never grow the decoding ones
+        ("train", [{"CPU": 1}] * 64, {"train": 1, "decode": 1}),
+    ],
+)
+def test_the_autoscaler_grows_the_group_that_is_asked_for(launcher, work, resources, grown):
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+    from ray.core.generated.common_pb2 import LabelSelectorOperator
+
+    # as the head gets it: without what bootstrapping adds for the launcher alone
+    config = {key: value for key, value in launcher[0].items() if key != "head_node"}
+    groups = AutoscalingConfig(config, skip_content_hash=True)
+    is_work = ("xpool/work", LabelSelectorOperator.LABEL_OPERATOR_IN, [work])
+    asked = [ResourceRequestUtil.make(one, label_selectors=[[is_work]]) for one in resources]
+    reply = ResourceDemandScheduler().schedule(
+        SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs=groups.get_node_type_configs(),
+            max_num_nodes=groups.get_max_num_nodes(),
+            resource_requests=ResourceRequestUtil.group_by_count(asked),
+        )
+    )
+    assert {launch.instance_type: launch.count for launch in reply.to_launch} == grown
