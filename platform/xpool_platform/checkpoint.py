@@ -15,6 +15,7 @@ from xpool_platform.checkpoint_files import (
     CONFIG,
     MANIFEST,
     STATE,
+    STEP,
     TRAINING,
     WEIGHTS,
     CheckpointState,
@@ -133,7 +134,8 @@ class CheckpointKeeper:
     def tidy(self, step: int) -> None:
         """Remove what is left of checkpoints that were never whole, or are of later steps."""
         names = {checkpoint_name(s) for s in self.states if s <= step}
-        for name in {Path(info.path).parent.name for info in files_below(self.location)} - names:
+        there = {Path(info.path).parent.name for info in files_below(self.location)}
+        for name in {each for each in there if each.startswith(STEP)} - names:
             remove_folder(f"{self.location}/{name}")
         self.states = {s: state for s, state in self.states.items() if s <= step}
 

@@ -32,6 +32,9 @@ TRAINING = "training.safetensors"
 
 MANIFEST = "manifest.json"
 
+STEP = "step_"
+"""How the name of a checkpoint's folder begins."""
+
 
 class DamagedCheckpointError(UserError):
     """A file of a checkpoint is gone, cut short or changed."""
@@ -129,13 +132,13 @@ def checkpoints_below(location: str) -> dict[int, str]:
     folders = [
         Path(info.path).parent.name for info in files_below(location) if info.base_name == MANIFEST
     ]
-    steps = sorted(int(name.removeprefix("step_")) for name in folders if _is_step(name))
+    steps = sorted(int(name.removeprefix(STEP)) for name in folders if _is_step(name))
     return {step: f"{location}/{checkpoint_name(step)}" for step in steps}
 
 
 def checkpoint_name(step: int) -> str:
     """The folder of the checkpoint taken after a step."""
-    return f"step_{step:07d}"
+    return f"{STEP}{step:07d}"
 
 
 def check_whole(location: str) -> CheckpointState:
@@ -206,7 +209,7 @@ def _checkpoints_of_run(run_dir: str) -> str:
 
 
 def _is_step(name: str) -> bool:
-    return name.startswith("step_") and name.removeprefix("step_").isdigit()
+    return name.startswith(STEP) and name.removeprefix(STEP).isdigit()
 
 
 def _entry(content: bytes) -> dict[str, int | str]:

@@ -10,8 +10,15 @@ from xpool_platform.console import Console
 from xpool_platform.data.summary import split_summary
 from xpool_platform.errors import UserError, raised_as_user_error
 from xpool_platform.preflight import prepare_output_dir, with_absolute_paths
-from xpool_platform.prepare import ERRORS, decode_videos, made_manifest, own_manifest
+from xpool_platform.prepare import (
+    ERRORS,
+    decode_videos,
+    frames_dir,
+    made_manifest,
+    own_manifest,
+)
 from xpool_platform.runtime import ray_session
+from xpool_platform.storage_check import check_storage, check_videos
 from xpool_platform.tracking.tracker import NullTracker
 
 
@@ -48,6 +55,8 @@ def prepare_ahead(config: ExperimentConfig, console: Console) -> Preparation:
     (folder / ERRORS).unlink(missing_ok=True)
     with ray_session(), raised_as_user_error():
         check_decoding(config)
+        check_videos(config.data.root)
+        check_storage({"data.frames_dir": frames_dir(config)})
         if manifest is None:
             manifest = made_manifest(config, output_dir, console)
         decoded = decode_videos(

@@ -1,51 +1,78 @@
-"""Whether every node reaches the places where a run writes, seen before anything waits for it."""
+"""Whether every node reaches the places where a run reads and writes, before anything waits."""
 
+import os
 import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xpool_platform.errors import UserError
-from xpool_platform.locations import read_whole, remove_file, write_whole
+from xpool_platform.locations import is_uri, read_whole, remove_file, write_whole
+from xpool_platform.placement import living_nodes, num_cpus
 
 WITHIN_S = 30
 
 
-def check_storage(places: dict[str, str]) -> None:
+def check_storage(places: Mapping[str, str]) -> None:
     """Raise UserError if a node cannot read what this one writes, or cannot write; places: by the
     field that names them, folders or URIs that the workers use."""
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     for field, place in places.items():
-        word = uuid.uuid4().hex
-        probe = f"{place}/.probe-{word}"
-        try:
-            write_whole(probe, word.encode())
-        except OSError as error:
-            raise UserError(
-                f"{field} {place} cannot be written to ({error}); set --{_option(field)} to a "
-                "place that can"
-            ) from error
-        try:
-            for node in nodes:
-                _check_node(field, place, probe, word, node)
-        finally:
-            remove_file(probe)
+        if complaint := unshared(field, place):
+            raise UserError(f"{complaint}; set --{_option(field)} to a place that all nodes share")
 
 
-def _check_node(field: str, place: str, probe: str, word: str, node: dict[str, str]) -> None:
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    asked = ray.remote(_seen).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+def unshared(field: str, place: str) -> str:
+    """Which node does not share a place with this one, and why; empty: all do.
+
+    Raises UserError if this one cannot write there.
+    """
+    word = uuid.uuid4().hex
+    probe = f"{place}/.probe-{word}"
     try:
-        complaint = ray.get(asked.remote(probe, word), timeout=WITHIN_S)
-    except ray.exceptions.GetTimeoutError:
-        complaint = f"no answer within {WITHIN_S} s"
-    except ray.exceptions.RayError as error:
-        complaint = " ".join(str(error).split())[:200]
-    if complaint:
+        write_whole(probe, word.encode())
+    except OSError as error:
         raise UserError(
-            f"node {node['NodeManagerAddress']} does not reach {field} {place} ({complaint}); set "
-            f"--{_option(field)} to a place that all nodes share"
+            f"{field} {place} cannot be written to ({error}); set --{_option(field)} to a "
+            "place that can"
+        ) from error
+    try:
+        return _complaint(f"does not reach {field} {place}", _seen, probe, word)
+    finally:
+        remove_file(probe)
+
+
+def check_videos(root: str) -> None:
+    """Raise UserError if a node does not see the folder of the videos."""
+    if root and not is_uri(root) and (complaint := _complaint("does not see it", _is_folder, root)):
+        raise UserError(
+            f"data.root {root}: {complaint}; put the videos where all nodes see them under the "
+            "same path, or into an object store: --data.root s3://..."
         )
+
+
+def _complaint(what: str, look: Callable[..., str], *arguments: str) -> str:
+    """What the first node says that complains; a cluster of one node is this one's own."""
+    nodes = living_nodes()
+    if len(nodes) < 2:
+        return ""
+    for node in nodes:
+        if num_cpus([node]) and (why := _asked(node, look, *arguments)):
+            return f"node {node['NodeManagerAddress']} {what} ({why})"
+    return ""
+
+
+def _asked(node: Mapping[str, Any], look: Callable[..., str], *arguments: str) -> str:
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    asked = ray.remote(look).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+    try:
+        complaint: str = ray.get(asked.remote(*arguments), timeout=WITHIN_S)
+    except ray.exceptions.GetTimeoutError:
+        return f"no answer within {WITHIN_S} s"
+    except ray.exceptions.RayError as error:
+        return " ".join(str(error).split())[:200]
+    return complaint
 
 
 def _seen(probe: str, word: str) -> str:
@@ -59,6 +86,10 @@ def _seen(probe: str, word: str) -> str:
     except OSError as error:
         return str(error)
     return ""
+
+
+def _is_folder(path: str) -> str:
+    return "" if os.path.isdir(path) else "there is no such folder"
 
 
 def _option(field: str) -> str:

@@ -56,7 +56,7 @@ def test_a_killed_driver(output):
     process.wait()
     # Ray's own files as a full disk leaves them: Ray could not go on from them
     run_dir = output / "runs" / "driver"
-    (left,) = run_dir.glob("ray_train-*")
+    (left,) = run_dir.glob("ray_train/attempt-*")
     for name in ("checkpoint_manager_snapshot.json", ".validate_storage_marker"):
         (left / name).write_bytes(b"")
     refused = start(output, "driver")
@@ -65,7 +65,7 @@ def test_a_killed_driver(output):
     assert done.status == 0, done.err
     assert "going on from step" in done.out
     assert_undisturbed(output, "driver")
-    assert not list(run_dir.glob("ray_train-*"))
+    assert not (run_dir / "ray_train").exists()
     again = resume(output, "driver")
     assert again.status == 1
     assert "run 'driver' is finished" in again.err

@@ -54,6 +54,8 @@ class Hosts:
         self.port = free_port()
         self.temp_dir = Path(f"/tmp/xpool-test-{self.marker[:8]}")
         self.raylets: list[subprocess.Popen] = []
+        self.hidden: dict[str, Path] = {}
+        """Folders in whose place a host sees an empty disk of its own."""
         self.environment = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2,
@@ -87,6 +89,9 @@ class Hosts:
 
     def start(self, host: str, address: str, *arguments: str) -> None:
         ray = (self.python, "-m", "ray.scripts.scripts", "start", "--block")
+        if host in self.hidden:  # `ip netns exec` gives the command a view of the disks of its own
+            mount = 'mount -t tmpfs none "$0" && exec "$@"'
+            ray = ("sh", "-c", mount, self.hidden[host], *ray)
         self.raylets.append(
             subprocess.Popen(
                 [

@@ -17,11 +17,13 @@ OPTIONS = (
 """Dropout is on: what goes on has to draw the same random numbers."""
 
 
-def losses(output: Path, run_name: str, num_steps: int = NUM_STEPS) -> list[float]:
+def losses(
+    output: Path, run_name: str, num_steps: int = NUM_STEPS, experiment: str = "shapes"
+) -> list[float]:
     """The losses of a run, which has each step once and no other."""
     client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("shapes").experiment_id
-    (run,) = client.search_runs([experiment], f"run_name = '{run_name}'")
+    experiment_id = client.get_experiment_by_name(experiment).experiment_id
+    (run,) = client.search_runs([experiment_id], f"run_name = '{run_name}'")
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "train/loss")
     history = sorted(history, key=lambda metric: metric.step)

@@ -25,10 +25,11 @@ from xpool_platform.preflight import (
     prepare_output_dir,
     with_absolute_paths,
 )
-from xpool_platform.prepare import check_splits, made_manifest, own_manifest
+from xpool_platform.prepare import check_splits, frames_dir, made_manifest, own_manifest
 from xpool_platform.result_files import find_ranks
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
+from xpool_platform.storage_check import check_storage, check_videos
 
 if TYPE_CHECKING:
     from xpool_platform.evaluate.evaluation import Evaluation
@@ -68,6 +69,9 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
     opening = open_store(config, output_dir, then_import="xpool_platform.evaluate.evaluation")
     with ray_session():
         check_cluster(config)
+        check_videos(config.data.root)
+        if config.data.cache == "frames":
+            check_storage({"data.frames_dir": frames_dir(config)})
         check_network()
         store = opening.result()
         if training_run:

@@ -28,7 +28,7 @@ class Evaluations:
     checkpoints.
 
     Every worker has one and calls the same methods after the same steps. Rank 0 alone has a tracker
-    and a keeper.
+    and a keeper, and calls `pass_on` before it writes a checkpoint.
     """
 
     def __init__(
@@ -41,9 +41,11 @@ class Evaluations:
         life: SignOfLife,
         tracker: Tracker | None,
         keeper: CheckpointKeeper | None,
+        pass_on: Callable[[], None],
     ) -> None:
         self._job, self._learner, self._device, self._encode = job, learner, device, encode
         self._life, self._tracker, self._keeper = life, tracker, keeper
+        self._pass_on = pass_on
         self._split = job.config.train.select_on
         # the report at the end has the split's own names, also where it is of the same split
         self._prefix = PROGRESS if self._split == job.config.eval.split else ""
@@ -175,6 +177,7 @@ class Evaluations:
         """Begin to write a checkpoint."""
         random = random_states(self._device)
         if self._keeper is not None:
+            self._pass_on()  # what goes on from here finds the record of all steps before
             training = self._learner.taken(random)
             self._keeper.add(self._learner.model, self._job.config, state, training)
 

@@ -4,11 +4,10 @@ Every attempt is a training of its own for Ray, under a name of its own: where t
 from our checkpoints, so nothing depends on the files that Ray keeps.
 """
 
-import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,6 +20,7 @@ from xpool_platform.checkpoint_files import read_state
 from xpool_platform.console import Console, Stage
 from xpool_platform.data.feed import Feed, training_dataset
 from xpool_platform.errors import user_error_within
+from xpool_platform.locations import remove_folder
 from xpool_platform.placement import WHERE_DECODING, WHERE_TRAINING
 from xpool_platform.progress import Follower, TrainingProgress
 from xpool_platform.train.capacity import fitting_workers, room_to_evaluate
@@ -30,8 +30,8 @@ from xpool_platform.train.process_group import NodeTorchConfig
 from xpool_platform.train.watch import STOP_WITHIN_S, Watch
 
 POLL_S = 0.25
-RAY_FILES = "ray_train-"
-"""How the folders begin that Ray Train writes to."""
+RAY_FILES = "ray_train"
+"""The folder that Ray Train writes to; nothing is read from it."""
 
 
 def train_to_the_end(
@@ -46,8 +46,7 @@ def train_to_the_end(
     Raises the last error after train.max_failures failures without a checkpoint between them.
     """
     failures = 0
-    for left in Path(job.run_dir).glob(f"{RAY_FILES}*"):  # by a job that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    remove_folder(_ray_files(job))  # left by a job that was killed
     job, feed = _from_last_checkpoint(job, feed, console, follower)
     while job.until_step is None or job.first_step < job.until_step:
         workers, before = _await_workers(job, console), job.first_step
@@ -123,6 +122,11 @@ def _with_evaluation(job: TrainingJob, workers: int, console: Console) -> Traini
     return replace(job, evaluates_beside=beside)
 
 
+def _ray_files(job: TrainingJob) -> str:
+    """A place that all workers reach."""
+    return f"{job.run_dir if job.folder is None else job.checkpoints}/{RAY_FILES}"
+
+
 def _reason(error: BaseException) -> str:
     first = next((line for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}, {first.strip()[:200]}"
@@ -141,7 +145,7 @@ class _Attempt:
         self._job, self._feed, self._console = job, feed, console
         self._follower = follower
         self._watch = Watch(job, feed.world_size, console)
-        self._name = f"{RAY_FILES}{time.time_ns():x}"
+        self._name = f"attempt-{time.time_ns():x}"
         self._outcome: dict[str, Any] = {}
         self._over = threading.Event()
         """Set at the end of Ray Train's thread.
@@ -162,7 +166,8 @@ class _Attempt:
                 self._stop_for_good()
                 raise
             finally:
-                shutil.rmtree(Path(job.run_dir, self._name), ignore_errors=True)
+                with suppress(OSError):
+                    remove_folder(_ray_files(job))
         if "error" in self._outcome:
             error = self._outcome["error"]
             if self._watch.ended:
@@ -235,7 +240,7 @@ class _Attempt:
             ),
             run_config=RunConfig(
                 name=self._name,
-                storage_path=job.run_dir,
+                storage_path=_ray_files(job),
                 # Ray would begin again at the step at which this attempt began
                 failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
             ),

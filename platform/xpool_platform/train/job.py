@@ -14,6 +14,7 @@ from ray.actor import ActorHandle
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.data.feed import started_rows
+from xpool_platform.train.run_folder import RunFolder
 
 BATCHES = "train"
 """Name of the dataset of batches."""
@@ -39,6 +40,9 @@ class TrainingJob:
     """Videos of the reported split that could not be decoded."""
 
     run_dir: str
+    folder: RunFolder | None
+    """How workers write to run_dir where they do not see it; None: they do."""
+
     checkpoints: str
     """Where they are written: a folder, or a URI."""
 

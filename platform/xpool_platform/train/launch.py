@@ -41,9 +41,10 @@ from xpool_platform.run_model import run_model
 from xpool_platform.run_page import record_page
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
-from xpool_platform.storage_check import check_storage
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.job import TrainingJob, evaluation_steps
+from xpool_platform.train.places import checked_folder
+from xpool_platform.train.run_folder import RunFolder
 from xpool_platform.training_command import WHERE, training_command
 
 
@@ -87,7 +88,7 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
     )
     with lease, ray_session():
         check_cluster(config)
-        check_storage(_places(config, run_dir))
+        folder = checked_folder(config, run_dir)
         store = opening.result()
         check_network()
         if resume:
@@ -115,6 +116,7 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
                 tracker=tracker,
                 goes_on=bool(resume),
                 console=console,
+                folder=folder,
             )
             assert report is not None
             if options.register:
@@ -149,12 +151,14 @@ def train_decoded(
     console: Console,
     follower: Follower | None = None,
     until_step: int | None = None,
+    folder: RunFolder | None = None,
 ) -> RetrievalReport | None:
     """Train on videos that are decoded, within Ray's session and the run's lease; the report.
 
     Of the reported split num_missing videos could not be decoded. The follower is called in this
     thread. After until_step, one with an evaluation, the training stands still and there is no
-    report: called again with `goes_on` it goes on.
+    report: called again with `goes_on` it goes on. `folder` is given where workers do not see
+    run_dir.
     """
     videos, towers = decoded.videos, ""
     if _embeds_are_cached(config):
@@ -205,6 +209,7 @@ def train_decoded(
         until_step=until_step,
         num_missing=num_missing,
         run_dir=str(run_dir),
+        folder=folder,
         checkpoints=checkpoints_of(config, run_dir),
         goes_on=goes_on,
         tracking_uri=tracker.uri,
@@ -263,13 +268,6 @@ def _num_evals(config: ExperimentConfig, plan: BatchPlan) -> int:
         return config.train.evals_per_run
     epochs = _num_steps(config, plan) / plan.batches_per_epoch
     return round(config.train.evals_per_epoch * epochs) or 1
-
-
-def _places(config: ExperimentConfig, run_dir: Path) -> dict[str, str]:
-    places = {"output_dir": str(run_dir)}
-    if config.train.checkpoints_dir:
-        places["train.checkpoints_dir"] = checkpoints_of(config, run_dir)
-    return places
 
 
 def _with_found_weights(config: ExperimentConfig) -> ExperimentConfig:

@@ -109,6 +109,7 @@ class _Worker:
             life=self.life,
             tracker=self.tracker,
             keeper=self.keeper,
+            pass_on=self.record.pass_on,
         )
 
     def train(self, rows: Iterator[pa.Table]) -> int:
