@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
 
 from xpool_platform.errors import UserError
+from xpool_platform.tracking.answers import http_status
 from xpool_platform.tracking.champion import beats_champion
 from xpool_platform.tracking.journal import Entry
 from xpool_platform.tracking.model_registry import register
@@ -181,13 +182,7 @@ def _away_or_refused(uri: str) -> Iterator[None]:
         raise RefusedError(str(error)) from error
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())[:300]
-        status = _http_status(error)
+        status = http_status(error)
         if status is not None and 400 <= status < 500 and status not in TRY_AGAIN:
             raise RefusedError(reason) from error
         raise AwayError(f"MLflow at {uri} does not take what is logged ({reason})") from error
-
-
-def _http_status(error: Exception) -> int | None:
-    if isinstance(error, MlflowException):
-        return error.get_http_status_code()
-    return getattr(getattr(error, "response", None), "status_code", None)

@@ -1,8 +1,7 @@
 """MLflow's store or server, and the runs of this project in it."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from xpool_platform.errors import UserError
+from xpool_platform.tracking.answers import answering
 from xpool_platform.tracking.mlflow_run import MlflowRun
 from xpool_platform.tracking.sender import Say
 from xpool_platform.tracking.sending_tracker import SendingTracker
@@ -18,6 +18,8 @@ from xpool_platform.tracking.views import view_tags
 
 AWAIT_S = 600.0
 """How long the trials of a sweep wait for a server that is away as they begin."""
+
+ELSEWHERE = "leave --tracking.uri out to record the run in a local file"
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ class MlflowStore:
         self._experiment_id = ""
         if may_be_away:
             return
-        with _as_user_error(uri):
+        with answering(uri, ELSEWHERE):
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 location = artifacts.as_uri() if uri.startswith("sqlite:") else None
@@ -58,7 +60,7 @@ class MlflowStore:
 
     def start_run(self, name: str, run_dir: Path, say: Say) -> SendingTracker:
         """A new run. Raises UserError if the name is used."""
-        with _as_user_error(self.uri):
+        with answering(self.uri, ELSEWHERE):
             same_name = self._client.search_runs(
                 [self._experiment_id], f"attributes.run_name = '{name}'", max_results=1
             )
@@ -72,7 +74,7 @@ class MlflowStore:
 
     def child_run(self, name: str, parent_run_id: str, run_dir: Path, say: Say) -> SendingTracker:
         """The run of this name below another one: the one that is there, or a new one."""
-        with _as_user_error(self.uri):
+        with answering(self.uri, ELSEWHERE):
             mine = (
                 f"attributes.run_name = '{name}' and tags.`{MLFLOW_PARENT_RUN_ID}` = "
                 f"'{parent_run_id}'"
@@ -137,15 +139,3 @@ def awaited(call: Callable[[], T], say: Say, within_s: float = AWAIT_S) -> T:
                 say(f"waiting up to {within_s:g} s: {error}")
                 told = True
             time.sleep(2)
-
-
-@contextmanager
-def _as_user_error(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"tracking.uri {uri!r} does not answer as an MLflow store "
-            f"({' '.join(str(error).split())[:200]}); start the server there, or leave "
-            "--tracking.uri out to record the run in a local file"
-        ) from error

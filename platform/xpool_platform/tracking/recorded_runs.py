@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +13,13 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 
 from xpool_platform.errors import UserError
+from xpool_platform.tracking.answers import answering
 
 SQLITE = "sqlite:///"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 EVALUATIONS = "evaluations"
 RESULT_FILES = "metrics.json", "ranks.parquet"
+ELSEWHERE = "set --tracking.uri to where the runs were recorded"
 AT_ONCE = 1000
 """Experiments, or runs, of one answer of the store."""
 
@@ -56,7 +57,7 @@ class RecordedRuns:
                 f"there is no MLflow store {path!r}: nothing was recorded there; set --output-dir "
                 "to the runs' output folder, or --tracking.uri to where they were recorded"
             )
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             self._client = MlflowClient(tracking_uri=uri)
             found = _all_pages(self._client.search_experiments)
             self._experiments = {each.experiment_id: each.name for each in found}
@@ -70,7 +71,7 @@ class RecordedRuns:
             found = self._with_id(text)
             if found is not None:
                 return found
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             runs = [run for run in self._search(_named(text)) if run.info.run_name == text]
         if len(runs) == 1:
             return self._recorded(runs[0])
@@ -92,7 +93,7 @@ class RecordedRuns:
 
     def below(self, run: RecordedRun) -> list[RecordedRun]:
         """The runs below a run, as a sweep's trials are, in the order of their names."""
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             found = self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.run_id}'")
         return sorted(map(self._recorded, found), key=lambda each: each.name)
 
@@ -101,7 +102,7 @@ class RecordedRuns:
 
         A training's own report comes first.
         """
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             found = {"": self._artifacts(run, "")}
             if EVALUATIONS in found[""]:
                 for folder in sorted(self._artifacts(run, EVALUATIONS)):
@@ -114,27 +115,16 @@ class RecordedRuns:
 
     def fetch(self, run: RecordedRun, path: str, target: Path) -> Path:
         """A copy, in a folder, of a file among the run's artifacts."""
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             return Path(self._client.download_artifacts(run.run_id, path, str(target)))
 
     def add_artifacts(self, run: RecordedRun, folder: Path, path: str) -> None:
         """Log the files of a folder onto a run, as artifacts under `path`."""
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             self._client.log_artifacts(run.run_id, str(folder), path)
 
-    @contextmanager
-    def _answers(self) -> Iterator[None]:
-        try:
-            yield
-        except (MlflowException, OSError) as error:
-            raise UserError(
-                f"tracking.uri {self.uri!r} does not answer as an MLflow store "
-                f"({' '.join(str(error).split())[:200]}); start the server there, or set "
-                "--tracking.uri to where the runs were recorded"
-            ) from error
-
     def _with_id(self, run_id: str) -> RecordedRun | None:
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             try:
                 run = self._client.get_run(run_id)
             except MlflowException as error:
@@ -167,7 +157,7 @@ class RecordedRuns:
         return {file.path for file in self._client.list_artifacts(run.run_id, folder or None)}
 
     def _last_names(self) -> list[str]:
-        with self._answers():
+        with answering(self.uri, ELSEWHERE):
             runs = self._client.search_runs(list(self._experiments), max_results=AT_ONCE)
         return [run.info.run_name for run in runs if run.info.run_name]
 
