@@ -1,5 +1,6 @@
 """An object store: a server that speaks S3's protocol on this machine."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ def served_bucket(name: str) -> Iterator[str]:
     host, port = server.get_host_and_port()
     patch = pytest.MonkeyPatch()
     patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", secrets.token_hex(16))
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     boto3.client("s3").create_bucket(Bucket=name)

@@ -4,7 +4,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+
+from free_port import free_port
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,3 @@ def _other_than_root() -> dict[str, str]:
             continue
         return {"user": name, "group": group}
     pytest.skip("PostgreSQL refuses root, and there is neither a user postgres nor nobody")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

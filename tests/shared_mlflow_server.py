@@ -12,8 +12,9 @@ from pathlib import Path
 
 import requests
 
+from free_port import free_port
 from object_store import served_bucket
-from postgres_server import Postgres, free_port, running_postgres
+from postgres_server import Postgres, running_postgres
 
 DEPLOYED = Path(__file__).parents[1] / "platform" / "deploy" / "mlflow"
 ADMIN = "admin"

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conftest import environment
-from test_cluster import free_port
+
+from free_port import free_port
 
 START_S = 120
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import environment, finish
-from test_cluster import START_S, free_port
+from test_cluster import START_S
 from test_networks import Hosts, hosts, start_ray  # noqa: F401  # hosts: a fixture
 from watched_runs import losses, read_until_step, training_workers
 
+from free_port import free_port
 from videos import write_video
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -24,6 +25,7 @@ OPTIONS = (
 )
 FILL = """
 import pathlib, sys, boto3
+from free_port import free_port
 client = boto3.client("s3")
 client.create_bucket(Bucket="lab")
 for path in pathlib.Path(sys.argv[1]).iterdir():

@@ -1,7 +1,6 @@
 """`ray job submit` to a cluster whose nodes have, and have not, the checkout."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,15 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import SMALL_SHAPES, copy_checkout, environment, make_environment, processes_of
 
+from free_port import free_port
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 START_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Cluster:

@@ -24,8 +24,10 @@ from conftest import (
     processes_of,
     start_job,
 )
-from test_cluster import START_S, free_port
+from test_cluster import START_S
 from watched_runs import losses, read_until_step, training_workers
+
+from free_port import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -1,6 +1,9 @@
 """The default experiment against a shared server: PostgreSQL, S3, TLS and a user of one's own."""
 
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL_SHAPES, Done, train
+from conftest import SMALL_SHAPES, Done, evaluate, train
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from secrets_found import Watched, files_with, found_in, processes_watched
 
 from shared_mlflow_server import BUCKET, SharedMlflow, shared_mlflow_server
 from videos import write_video
@@ -57,6 +61,12 @@ class Trained:
     done: Done
     output: Path
     run: Run
+    secrets: tuple[str, ...]
+    """What the job was given in its environment."""
+
+    watched: Watched
+    ray_files: Path
+    """Ray's own, its logs among them."""
 
 
 @contextmanager
@@ -71,15 +81,21 @@ def asking_as(server: SharedMlflow, user: str) -> Iterator[MlflowClient]:
 
 
 @pytest.fixture(scope="module")
-def trained(server, tmp_path_factory) -> Trained:
+def trained(server, tmp_path_factory) -> Iterator[Trained]:
     output = tmp_path_factory.mktemp("output")
-    done = train(*options(server, output), **server.client_environment(USER))
+    secrets = (os.environ["AWS_SECRET_ACCESS_KEY"], server.passwords[USER])
+    # the paths of Ray's sockets may have 107 characters
+    ray_files = Path(tempfile.mkdtemp(prefix="xpool-", dir="/tmp"))
+    given = {**server.client_environment(USER), "RAY_TMPDIR": str(ray_files)}
+    with processes_watched(secrets) as watched:
+        done = train(*options(server, output), **given)
     assert done.status == 0, done.err
     assert done.err == ""
     with asking_as(server, USER) as client:
         experiment = client.get_experiment_by_name("shapes")
         (run,) = client.search_runs([experiment.experiment_id])
-    return Trained(done, output, run)
+    yield Trained(done, output, run, secrets, watched, ray_files)
+    shutil.rmtree(ray_files)
 
 
 def test_the_run_is_whole_on_the_server(server, trained):
@@ -170,6 +186,43 @@ def test_the_database_and_the_bucket_hold_it_and_no_disk_does(server, trained):
     assert any(name.endswith("MLmodel") for name in names)
     # in the folder in which the server runs
     assert {path.name for path in server.log.parent.iterdir()} == {"server.log", "secrets"}
+
+
+def test_the_secrets_of_a_job_are_nowhere(server, trained):
+    assert trained.watched.num_decoding > 0
+    assert trained.watched.shown == set()
+    assert trained.watched.told == set()
+    printed = (trained.done.out + trained.done.err).encode()
+    assert found_in(printed, [RUN])
+    assert not found_in(printed, trained.secrets)
+    for folder, there in ((trained.output, RUN), (trained.ray_files, "raylet")):
+        assert files_with(folder, [there])  # what is there is found
+        assert files_with(folder, trained.secrets) == []
+    assert not found_in(server.log.read_bytes(), trained.secrets)
+    client = boto3.client("s3")
+    for bucket in (BUCKET, server.bucket_uri.split("/")[2]):
+        names = [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]]
+        for name in names:
+            content = client.get_object(Bucket=bucket, Key=name)["Body"].read()
+            assert not found_in(content, trained.secrets), name
+    tables = server.postgres.rows("select tablename from pg_tables where schemaname = 'public'")
+    texts = {name: server.postgres.rows(f'select t::text from "{name}" t') for (name,) in tables}
+    assert found_in(str(texts["params"]).encode(), [str(trained.output)])
+    held = [name for name, rows in texts.items() if found_in(str(rows).encode(), trained.secrets)]
+    assert held == []
+
+
+def test_a_run_is_evaluated_from_its_checkpoints_in_the_store(server, trained):
+    done = evaluate(
+        *("--checkpoint", RUN, "--output-dir", str(trained.output), "--run-name", "again"),
+        **server.client_environment(USER),
+    )
+    assert done.status == 0, done.err
+    summary = json.loads((trained.output / "evaluations" / "again" / "metrics.json").read_text())
+    assert summary["checkpoint"].startswith(f"{server.bucket_uri}/checkpoints/{RUN}/step_")
+    trained_metrics = json.loads((trained.output / "runs" / RUN / "metrics.json").read_text())
+    for name, value in trained_metrics["metrics"].items():
+        assert summary["metrics"][name] == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.usefixtures("trained")
