@@ -16,6 +16,7 @@ from ray.data import DataContext
 
 import xpool
 import xpool_platform
+from xpool_platform.ray_token import ensure_private_token
 
 PACKAGES = tuple(Path(package.__file__ or "").parent for package in (xpool, xpool_platform))
 
@@ -102,6 +103,7 @@ def _start_ray() -> None:
         ray.init(address=address, runtime_env=handed, **quiet)
     else:
         os.environ.update(LOCAL_ENVIRONMENT)
+        ensure_private_token()
         roots = [str(package.parent) for package in PACKAGES]
         inherited = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([*roots, *([inherited] if inherited else [])])
