@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import environment, finish
+from hosts import Hosts, start_ray
 from test_cluster import START_S
-from test_networks import Hosts, hosts, start_ray  # noqa: F401  # hosts: a fixture
+from test_networks import hosts  # noqa: F401  # a fixture
 from watched_runs import losses, read_until_step, training_workers
 
 from free_port import free_port

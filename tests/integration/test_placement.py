@@ -1,16 +1,13 @@
 """Where a cluster's labels send the work, on a real one: a head for the driver alone, a node of 2
 CPUs and a GPU (so it says) to train, one of 3 CPUs to decode."""
 
-from dataclasses import replace
-
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from test_capacity import config
 
 from xpool_platform.cluster_check import check_cluster, check_decoding
-from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
-from xpool_platform.experiments import shapes
 from xpool_platform.placement import WORK
 from xpool_platform.train.capacity import fitting_workers, room_for_trainings
 
@@ -30,20 +27,10 @@ def cluster():
     cluster.shutdown()
 
 
-def config(*, decode_cpus: float = 1.0, **train) -> ExperimentConfig:
-    before = shapes()
-    plain = {"num_workers": 1, "cpus_per_worker": 1.0, **train}
-    return replace(
-        before,
-        data=replace(before.data, decode_cpus=decode_cpus),
-        train=replace(before.train, **plain),
-    )
-
-
 @pytest.mark.usefixtures("cluster")
 def test_decoding_takes_nothing_from_the_nodes_that_train():
     assert fitting_workers(config(num_workers=4)) == 2
-    assert room_for_trainings(config()) == 2
+    assert room_for_trainings(config(decode_cpus=1.0)) == 2
     assert room_for_trainings(config(decode_cpus=2.0)) == 1
     check_cluster(config(num_workers=2, decode_cpus=3.0))
 
@@ -53,7 +40,7 @@ def test_decoding_takes_nothing_from_the_nodes_that_train():
     ("options", "words"),
     [
         (
-            {"num_workers": 4},
+            {"num_workers": 4, "decode_cpus": 1.0},
             "need 5 CPUs, and the cluster has 5 .2 on nodes to train, 3 on nodes to decode, 0 on "
             "nodes for both, by their label xpool/work.; set --train.num-workers 2",
         ),
