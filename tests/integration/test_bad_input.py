@@ -79,6 +79,7 @@ def test_undecodable_videos_are_named_with_their_reasons(tmp_path, folder):
     assert all(row["reason"] for row in rows)
 
 
+@pytest.mark.slow
 def test_the_rest_goes_on_where_that_is_allowed(tmp_path, folder):
     (folder / "1.mp4").write_text("<html>not found</html>")
     done = train(

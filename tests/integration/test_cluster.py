@@ -133,6 +133,7 @@ def python_without_the_project(tmp_path) -> Path:
     return python
 
 
+@pytest.mark.long
 def test_a_job_on_nodes_that_do_not_have_the_checkout(tmp_path, python_without_the_project):
     checkout = copy_checkout(tmp_path / "checkout")
     for name in ("head", "node"):

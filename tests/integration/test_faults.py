@@ -162,6 +162,7 @@ def small_disk(tmp_path):
     yield from mounted_disk(tmp_path, 40)
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_no_checkpoint_that_was_there(output, small_disk):
     options = ("--train.checkpoints-dir", str(small_disk))
     process = start(output, "disk", *options)

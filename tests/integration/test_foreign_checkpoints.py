@@ -72,6 +72,7 @@ def authors_checkpoint(path: Path) -> None:
     torch.save({"epoch": 5, "state_dict": weights, "optimizer": {}}, path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_authors(output, tmp_path):
     path = tmp_path / "model_best.pth"
     authors_checkpoint(path)

@@ -146,6 +146,7 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
         store.resume_run("0" * 32, run_dir, print)
 
 
+@pytest.mark.slow
 def test_metrics_outlive_an_absence_of_the_server(tmp_path):
     run_dir, said, waits = run_dir_of(tmp_path), [], []
     with served_mlflow(tmp_path / "served") as server:

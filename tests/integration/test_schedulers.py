@@ -96,7 +96,7 @@ def steps_and_best(scheduler: str, folder: Path, at_once: int) -> tuple[int, int
     return steps, ranking.ranked(cut)[0].index
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_asha_finds_the_best_of_a_grid_in_half_of_its_steps(at_once, tmp_path):
     grid, best = steps_and_best("none", tmp_path / "grid", at_once)
     asha, found = steps_and_best("asha", tmp_path / "asha", at_once)
@@ -104,6 +104,7 @@ def test_asha_finds_the_best_of_a_grid_in_half_of_its_steps(at_once, tmp_path):
     assert asha <= grid / 2
 
 
+@pytest.mark.slow
 def test_the_median_rule_finds_it_in_fewer_steps(tmp_path):
     grid, best = steps_and_best("none", tmp_path / "grid", 2)
     median, found = steps_and_best("median", tmp_path / "median", 2)

@@ -147,6 +147,7 @@ def test_the_logged_checkpoint_is_a_model(trained, tmp_path):
     assert run.data.params.items() >= fields.items()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(trained):
     _, output = trained
     again = train(*SMALL_SHAPES, "--output-dir", str(output), "--run-name", "again")
