@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from xpool.clip_names import check_clip_name
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten
 from xpool_platform.credentials import refuse_credentials
 from xpool_platform.errors import UserError
-from xpool_platform.locations import absolute, is_uri
+from xpool_platform.locations import absolute, is_file, is_uri
 from xpool_platform.output_dir import default_output_dir
 
 Config = TypeVar("Config", bound=ExperimentConfig)
@@ -31,8 +30,8 @@ def with_absolute_paths(config: Config, *, goes_on: bool = False) -> Config:
     refuse_credentials(flatten(config))
     said = {} if goes_on else os.environ
     pretrained = config.model.clip_pretrained
-    if pretrained and Path(pretrained).expanduser().is_file():
-        pretrained = str(Path(pretrained).expanduser().absolute())
+    if is_file(absolute(pretrained)):  # else it may be a tag
+        pretrained = absolute(pretrained)
     output_dir = absolute(config.output_dir or str(default_output_dir()))
     if is_uri(output_dir):
         raise UserError(
@@ -86,14 +85,6 @@ def prepare_output_dir(config: ExperimentConfig) -> Path:
             f"at least {MIN_FREE_BYTES / 2**20:.0f}; free some or set --output-dir elsewhere"
         )
     return folder
-
-
-def check_model(config: ExperimentConfig, *, with_weights: bool = True) -> None:
-    """Raise UserError for towers or weights that open_clip does not know."""
-    try:
-        check_clip_name(config.model, with_weights=with_weights)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def check_learning(config: ExperimentConfig) -> None:

@@ -21,11 +21,11 @@ from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
-    check_model,
     prepare_output_dir,
     with_absolute_paths,
 )
 from xpool_platform.prepare import check_splits, frames_dir, made_manifest, own_manifest
+from xpool_platform.pretrained_weights import check_towers
 from xpool_platform.result_files import find_ranks
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
@@ -59,7 +59,7 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
     if config.figures and not config.eval.num_figures:
         config = replace(config, eval=replace(config.eval, num_figures=EvalConfig().num_figures))
     config = _with_found_files(with_absolute_paths(config))
-    check_model(config, with_weights=not config.checkpoint)
+    check_towers(config.model, with_weights=not config.checkpoint)
     training_run = _training_run(config)
     output_dir = prepare_output_dir(config)
     # raylets of one machine replace each other's copy of a job's folder, and this one's with it

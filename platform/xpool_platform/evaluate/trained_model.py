@@ -14,13 +14,15 @@ from xpool.pooling import build_pooling
 from xpool_platform.checkpoint import load_checkpoint
 from xpool_platform.config import EvaluationConfig
 from xpool_platform.errors import UserError
+from xpool_platform.pretrained_weights import with_local_weights
 
 
 def load_model(config: EvaluationConfig) -> XPool:
     """The model, in evaluation mode. Raises UserError if the file and the config do not agree."""
     try:
         if not config.checkpoint:
-            model = build_model(config.model).eval()
+            with with_local_weights(config.model) as local:
+                model = build_model(local).eval()
         elif not Path(config.checkpoint).is_file():
             model = _own_checkpoint(config)
         else:

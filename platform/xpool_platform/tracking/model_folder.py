@@ -78,7 +78,7 @@ def _portable(config: ExperimentConfig) -> ExperimentConfig:
     """What a model's use needs: no path of this machine, no address of a server goes with it."""
     data = replace(config.data, root="", annotations="", frames_dir="")
     model = config.model
-    if Path(model.clip_pretrained).is_absolute():  # a file, and no tag
+    if "/" in model.clip_pretrained:  # a file, and no tag
         model = replace(model, clip_pretrained="")
     return ExperimentConfig(
         name=config.name, data=data, model=model, loss=config.loss, eval=config.eval

@@ -9,6 +9,7 @@ from xpool.model import XPool, build_model
 from xpool_platform.checkpoint import load_weights
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
+from xpool_platform.pretrained_weights import with_local_weights
 
 
 def let_learn(model: XPool, config: OptimConfig) -> None:
@@ -29,7 +30,8 @@ def first_model(config: ExperimentConfig, resume_from: str = "") -> XPool:
     """
     source = resume_from or config.init_from
     if not source:
-        return build_model(config.model, config.loss)
+        with with_local_weights(config.model) as local:
+            return build_model(local, config.loss)
     model = build_model(config.model, config.loss, load_pretrained=False)
     try:
         if Path(source).is_file():

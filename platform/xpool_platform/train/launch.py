@@ -21,7 +21,6 @@ from xpool_platform.interrupted_run import interrupted_run_dir, recorded_run
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
     check_learning,
-    check_model,
     prepare_output_dir,
     with_absolute_paths,
 )
@@ -32,6 +31,7 @@ from xpool_platform.prepare import (
     missing_videos,
     own_manifest,
 )
+from xpool_platform.pretrained_weights import check_towers
 from xpool_platform.progress import Follower, start_board
 from xpool_platform.report import RetrievalReport
 from xpool_platform.result_files import RANKS
@@ -70,7 +70,7 @@ def run_training(options: TrainingConfig, console: Console) -> TrainingResult:
     """
     resume = options.resume
     config = with_absolute_paths(as_kind(options, ExperimentConfig), goes_on=bool(resume))
-    check_model(config)
+    check_towers(config.model)
     check_learning(config)
     config = _with_found_weights(config)
     output_dir = prepare_output_dir(config)

@@ -20,7 +20,6 @@ from xpool_platform.interrupted_run import is_unused, recorded_run
 from xpool_platform.network_check import check_network
 from xpool_platform.preflight import (
     check_learning,
-    check_model,
     prepare_output_dir,
     with_absolute_paths,
 )
@@ -32,6 +31,7 @@ from xpool_platform.prepare import (
     missing_videos,
     own_manifest,
 )
+from xpool_platform.pretrained_weights import check_towers
 from xpool_platform.report import RetrievalReport
 from xpool_platform.run_lease import new_run_lease, run_lease
 from xpool_platform.run_record import open_store, record_start, run_ended
@@ -83,7 +83,7 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
     """
     config = with_absolute_paths(options, goes_on=bool(options.resume))
     check_search(config, space)
-    check_model(config)
+    check_towers(config.model)
     check_learning(config)
     if config.train.select_on == "test":
         raise UserError(
