@@ -22,6 +22,7 @@ WORD = ".driver"
 
 PASS_S = 1.0
 PIECE_BYTES = 8 * 2**20
+PIECES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,4 +126,6 @@ class PassedOn:
                 start += len(piece)
                 if not piece:
                     break
+                if len(sent) >= PIECES_AT_ONCE:
+                    ray.get(sent.pop(0))
         ray.get(sent)
