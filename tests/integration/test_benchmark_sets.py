@@ -35,6 +35,7 @@ def msvd(tmp_path) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_msvd_from_its_own_files(msvd, tmp_path):
     to = ("--data.root", str(msvd), "--output-dir", str(tmp_path / "out"))
     done = train("msvd_val", *ON_THIS_MACHINE, *to, "--run-name", "small")

@@ -177,6 +177,7 @@ def test_frozen_towers_learn_the_same_with_and_without_the_cache(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_keeps_no_frames_learns_from_the_videos_themselves(tmp_path):
     losses = []
     for cache in ("none", "frames"):
