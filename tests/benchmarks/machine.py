@@ -5,9 +5,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 
 def machine_name() -> str:
@@ -32,14 +36,36 @@ def listed(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds):7.3f} s of {', '.join(f'{s:.3f}' for s in seconds)}"
 
 
-def peak_bytes_of(work: Callable[[], object]) -> int:
-    """How far this process grows while it works, at most; to be asked of a fresh process."""
+@dataclass(frozen=True, slots=True)
+class Cost(Generic[Result]):
+    """What some work gives and takes."""
+
+    result: Result
+    seconds: float
+    cpu_seconds: float
+    """Of this process, all its threads."""
+
+    peak_bytes: int
+    """How far the process grows meanwhile, at most."""
+
+    kept_bytes: int
+    """How far it has grown at the end, the result included."""
+
+
+def cost_of(work: Callable[..., Result], *arguments: object) -> Cost[Result]:
+    """Time and memory of some work; memory that was freed before is not seen again."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _status_bytes("VmRSS")
-    result = work()
-    grown = _status_bytes("VmHWM") - before
-    del result
-    return grown
+    start, cpu_start = time.perf_counter(), time.process_time()
+    result = work(*arguments)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    peak, after = _status_bytes("VmHWM"), _status_bytes("VmRSS")
+    return Cost(result, seconds, cpu_seconds, peak - before, after - before)
+
+
+def peak_bytes_of(work: Callable[[], object]) -> int:
+    """How far this process grows while it works, at most; to be asked of a fresh process."""
+    return cost_of(work).peak_bytes
 
 
 def _status_bytes(name: str) -> int:
