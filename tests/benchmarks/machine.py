@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import psutil
 import torch
 
 Result = TypeVar("Result")
@@ -22,6 +23,11 @@ def machine_name() -> str:
     return f"{os.cpu_count()} x {names[0] if names else platform.processor()}, {gpu}"
 
 
+def machine_and_load() -> str:
+    """The same, and how busy it is with whatever else runs."""
+    return f"{machine_name()}, load {os.getloadavg()[0]:.1f}"
+
+
 def seconds_of(work: Callable[[], object]) -> float:
     """Wall time, of the device too."""
     start = time.perf_counter()
@@ -29,6 +35,23 @@ def seconds_of(work: Callable[[], object]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def cpu_and_wall(works: list[Callable[[], object]]) -> tuple[float, float]:
+    """Median seconds of CPU, children's included, and of the clock: others may use the core."""
+    taken = []
+    for work in works:
+        before, start = _cpu_seconds(), time.perf_counter()
+        work()
+        taken.append((_cpu_seconds() - before, time.perf_counter() - start))
+    cpu, wall = map(statistics.median, zip(*taken, strict=True))
+    return cpu, wall
+
+
+def _cpu_seconds() -> float:
+    """Of this process and its children."""
+    processes = [psutil.Process(), *psutil.Process().children()]
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def listed(seconds: Sequence[float]) -> str:
