@@ -13,8 +13,9 @@ import pytest
 import torch
 from bench_loading import feed_of, manifest_of
 from conftest import SMALL_SHAPES, finish, start_job
+from cpu_time import cpu_and_wall
 from h264_clips import make_clips
-from machine import cpu_and_wall, machine_and_load
+from machine import machine_and_load
 
 from xpool.clip import build_tokenizer
 from xpool.config import LossConfig, ModelConfig, OptimConfig
