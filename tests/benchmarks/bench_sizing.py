@@ -2,11 +2,9 @@
 
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +13,9 @@ import pytest
 import torch
 from bench_loading import feed_of, manifest_of
 from conftest import SMALL_SHAPES, finish, start_job
+from cpu_time import cpu_and_wall
 from h264_clips import make_clips
-from machine import machine_name
+from machine import machine_and_load
 
 from xpool.clip import build_tokenizer
 from xpool.config import LossConfig, ModelConfig, OptimConfig
@@ -38,7 +37,6 @@ VIDEOS = Path(os.environ.get("BENCH_VIDEOS", REAL))
 """Real videos, if there are any: a folder."""
 
 SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".webm")
-RESOLUTIONS = {"240p": (320, 240), "720p": (1280, 720)}
 CAPTIONS_PER_VIDEO = 20
 
 
@@ -47,8 +45,8 @@ def corpora(tmp_path_factory) -> dict[str, list[Path]]:
     """Real videos where there are some, and made ones of two sizes."""
     folder = tmp_path_factory.mktemp("made")
     found = {
-        f"made, {name}": make_clips(folder / name, 4, size=size, seconds=(10, 30))
-        for name, size in RESOLUTIONS.items()
+        f"made, {size[1]}p": make_clips(folder / str(size[1]), 4, size=size, seconds=(10, 30))
+        for size in ((320, 240), (1280, 720))
     }
     if VIDEOS.is_dir():
         real = sorted(path for path in VIDEOS.iterdir() if path.suffix in SUFFIXES)
@@ -77,7 +75,7 @@ def test_sizing_of_the_first_pass(corpora, tmp_path, capsys) -> None:
             write_frames(frames_uri(store, path.stem), guard.encode(str(path), settings))
 
     with capsys.disabled():
-        print(f"\n{with_load()}; decoding into the store, one core, medians of {NUM_RUNS}")
+        print(f"\n{machine_and_load()}; decoding into the store, one core, medians of {NUM_RUNS}")
         for name, paths in corpora.items():
             fill(paths, str(tmp_path / name / "warm"))
             stores = [str(tmp_path / name / str(run)) for run in range(NUM_RUNS)]
@@ -104,7 +102,9 @@ def test_sizing_of_a_later_epoch(corpora, tmp_path, capsys) -> None:
     settings = FrameSettings.of(DataConfig(root="-"))
     guard = DecodeGuard(deadline_s=120, memory_bytes=4 * 2**30)
     with capsys.disabled():
-        print(f"\n{with_load()}; clips from the store, one core, medians of {NUM_RUNS} epochs")
+        print(
+            f"\n{machine_and_load()}; clips from the store, one core, medians of {NUM_RUNS} epochs"
+        )
         for name, paths in corpora.items():
             uris = [frames_uri(str(tmp_path / name), path.stem) for path in paths]
             for path, uri in zip(paths, uris, strict=True):
@@ -173,7 +173,7 @@ def test_sizing_of_the_driver_with_many_videos(count, tmp_path, capsys) -> None:
     script = Path(__file__).with_name("many_videos.py")
     path = os.pathsep.join(map(str, sys.path))
     with capsys.disabled():
-        print(f"\n{with_load()}; {count} videos, a caption each, single run")
+        print(f"\n{machine_and_load()}; {count} videos, a caption each, single run")
         process = subprocess.Popen(
             [sys.executable, script, str(count), tmp_path / "corpus"],
             env={**os.environ, "PYTHONPATH": path},
@@ -189,25 +189,3 @@ def test_sizing_of_the_driver_with_many_videos(count, tmp_path, capsys) -> None:
                 line += f", {said['bytes'] / 1e6:8.1f} MB, {said['bytes'] / count:6.0f} B each"
             print(line, flush=True)
     assert process.wait() == 0
-
-
-def cpu_and_wall(works: list[Callable[[], object]]) -> tuple[float, float]:
-    """Median seconds of CPU, children's included, and of the clock: others may use the core."""
-    taken = []
-    for work in works:
-        before, start = cpu_seconds(), time.perf_counter()
-        work()
-        taken.append((cpu_seconds() - before, time.perf_counter() - start))
-    cpu, wall = map(statistics.median, zip(*taken, strict=True))
-    return cpu, wall
-
-
-def cpu_seconds() -> float:
-    """Of this process and its children."""
-    processes = [psutil.Process(), *psutil.Process().children()]
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def with_load() -> str:
-    """The machine and how busy it is."""
-    return f"{machine_name()}, load {os.getloadavg()[0]:.1f}"

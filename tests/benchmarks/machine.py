@@ -22,6 +22,11 @@ def machine_name() -> str:
     return f"{os.cpu_count()} x {names[0] if names else platform.processor()}, {gpu}"
 
 
+def machine_and_load() -> str:
+    """The same, and how busy it is with whatever else runs."""
+    return f"{machine_name()}, load {os.getloadavg()[0]:.1f}"
+
+
 def seconds_of(work: Callable[[], object]) -> float:
     """Wall time, of the device too."""
     start = time.perf_counter()
