@@ -9,7 +9,6 @@ file of X-Pool's authors. The workers are those of --train.num-workers and --tra
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import source_roots  # first: it puts the packages below on the path
 from command_line import option_value, parse, run_job, split_name
@@ -22,7 +21,7 @@ from xpool_platform.config import EvaluationConfig, ExperimentConfig
 from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import experiment
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.output_dir import resolve_output_dir
 
 
 def main() -> None:
@@ -78,8 +77,8 @@ def _default(name: str | None, options: list[str]) -> EvaluationConfig:
 
 
 def _found(checkpoint: str, options: list[str]) -> str:
-    given = option_value(options, "--output-dir")
-    return find_checkpoint(checkpoint, Path(given).expanduser() if given else default_output_dir())
+    output_dir = resolve_output_dir(option_value(options, "--output-dir") or "")
+    return find_checkpoint(checkpoint, output_dir)
 
 
 def _evaluation(config: ExperimentConfig, checkpoint: str) -> EvaluationConfig:

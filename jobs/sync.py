@@ -6,12 +6,11 @@ however often this is called. A run that is still going on sends its record itse
 
 import argparse
 import sys
-from pathlib import Path
 
 import source_roots  # noqa: F401  # first: it puts the packages below on the path
 from command_line import run_job
 from xpool_platform.credentials import refuse_credentials
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.output_dir import resolve_output_dir
 
 
 def main() -> None:
@@ -20,7 +19,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="names; none: all of them")
-    parser.add_argument("--output-dir", type=Path, default=default_output_dir())
+    parser.add_argument("--output-dir", default="", help="of the runs; else outputs")
     parser.add_argument(
         "--tracking.uri", dest="uri", default="", help="where to, if not where each was recorded"
     )
@@ -29,7 +28,7 @@ def main() -> None:
     from xpool_platform.tracking.replay import send_what_is_left  # noqa: PLC0415
 
     refuse_credentials({"tracking.uri": options.uri})
-    output_dir = options.output_dir.expanduser().absolute()
+    output_dir = resolve_output_dir(options.output_dir)
     say = Console().line
     if not send_what_is_left(output_dir, options.runs, say, tracking_uri=options.uri):
         sys.exit(1)

@@ -5,7 +5,6 @@ another run are where a new one begins: python jobs/train.py EXPERIMENT --init-f
 """
 
 import sys
-from pathlib import Path
 
 import source_roots  # first: it puts the packages below on the path
 from command_line import option_value, parse, run_job, split_name
@@ -14,7 +13,7 @@ from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import experiment
 from xpool_platform.interrupted_run import check_resumable, interrupted_config
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.output_dir import resolve_output_dir
 
 
 def main() -> None:
@@ -22,9 +21,8 @@ def main() -> None:
     name, options = split_name(sys.argv[1:])
     resumed = option_value(options, "--resume")
     if resumed:
-        given = option_value(options, "--output-dir")
-        output_dir = Path(given).expanduser() if given else default_output_dir()
-        before = interrupted_config(resumed, output_dir.absolute())
+        output_dir = resolve_output_dir(option_value(options, "--output-dir") or "")
+        before = interrupted_config(resumed, output_dir)
         if name not in (None, before.name):
             raise UserError(f"run {resumed!r} is one of {before.name!r}, not of {name!r}")
     else:

@@ -14,7 +14,7 @@ from command_line import option_value, parse, run_job, split_name
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.output_dir import resolve_output_dir
 from xpool_platform.sweep_config import SweepConfig
 from xpool_platform.sweeps import sweep_of
 from xpool_platform.tune.space import Space, parse_space, read_space
@@ -72,9 +72,8 @@ def _new(name: str, texts: dict[str, str], options: list[str]) -> tuple[SweepCon
 def _resumed(
     sweep: str, name: str | None, texts: dict[str, str], options: list[str]
 ) -> tuple[SweepConfig, Space]:
-    given = option_value(options, "--output-dir")
-    output_dir = Path(given).expanduser() if given else default_output_dir()
-    before, kept = read_sweep(sweep, output_dir.absolute())
+    output_dir = resolve_output_dir(option_value(options, "--output-dir") or "")
+    before, kept = read_sweep(sweep, output_dir)
     if name not in (None, before.name) or texts:
         raise UserError("resume: a sweep goes on with its own experiment and space")
     config = parse(__doc__ or "", options, before)

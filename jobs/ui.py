@@ -8,12 +8,11 @@ import os
 import sys
 import webbrowser
 from contextlib import suppress
-from pathlib import Path
 
 import source_roots  # noqa: F401  # first: it puts the packages below on the path
 from command_line import run_job
 from xpool_platform.errors import UserError
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.output_dir import resolve_output_dir
 from xpool_platform.tracking.ui import served_store
 
 
@@ -21,9 +20,9 @@ def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=5000, help="0: any that is free")
-    parser.add_argument("--output-dir", type=Path, default=default_output_dir())
+    parser.add_argument("--output-dir", default="", help="of the runs; else outputs")
     options = parser.parse_args()
-    with served_store(options.output_dir.expanduser().absolute(), options.port) as served:
+    with served_store(resolve_output_dir(options.output_dir), options.port) as served:
         print(f"MLflow: {served.address} (Ctrl-C ends it)")
         pages = served.pages()
         for name, address in pages.items():

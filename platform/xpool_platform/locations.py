@@ -18,6 +18,9 @@ from xpool_platform.errors import UserError
 OBJECT_STORES = ("s3", "gcs", "abfs")
 """File systems that show an object only when it is whole, so that it needs no renaming."""
 
+GCS_RETRY_S = 60
+"""Google's client tries for a quarter of an hour else, also where there are no credentials."""
+
 PART = ".part"
 """Ending of files that are being written."""
 
@@ -143,8 +146,9 @@ def remove_file(location: str) -> None:
 
 @cache
 def _of_bucket(root: str) -> tuple[pafs.FileSystem, str]:
+    options = f"?retry_limit_seconds={GCS_RETRY_S}" if root.startswith(("gs:", "gcs:")) else ""
     try:
-        filesystem, base = pafs.FileSystem.from_uri(root)
+        filesystem, base = pafs.FileSystem.from_uri(f"{root}{options}")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise UserError(f"{root} is no place that can be read or written: {error}") from error
     return filesystem, base

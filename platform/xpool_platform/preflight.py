@@ -11,8 +11,8 @@ from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten
 from xpool_platform.credentials import refuse_credentials
 from xpool_platform.errors import UserError
-from xpool_platform.locations import absolute, is_file, is_uri
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.locations import absolute, is_file
+from xpool_platform.output_dir import resolve_output_dir
 
 Config = TypeVar("Config", bound=ExperimentConfig)
 
@@ -32,16 +32,9 @@ def with_absolute_paths(config: Config, *, goes_on: bool = False) -> Config:
     pretrained = config.model.clip_pretrained
     if is_file(absolute(pretrained)):  # else it may be a tag
         pretrained = absolute(pretrained)
-    output_dir = absolute(config.output_dir or str(default_output_dir()))
-    if is_uri(output_dir):
-        raise UserError(
-            f"output_dir {output_dir!r} is an object store, and journals and locks need a disk; "
-            "set --output-dir to a folder, and --data.frames-dir and --train.checkpoints-dir to "
-            "places in the object store"
-        )
     config = replace(
         config,
-        output_dir=output_dir,
+        output_dir=str(resolve_output_dir(config.output_dir)),
         train=replace(
             config.train,
             checkpoints_dir=absolute(

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from xpool.metrics import RetrievalRanks
 from xpool_platform.errors import UserError
+from xpool_platform.locations import absolute, is_file, is_uri, kept_copy
 
 METRICS, RANKS, SCORES = "metrics.json", "ranks.parquet", "scores.npy"
 FAILURES = "failures.parquet"
@@ -96,7 +97,9 @@ def find_ranks(name: str, output_dir: Path) -> Path:
 
     Raises UserError if there is none.
     """
-    given = Path(name).expanduser().absolute()
+    if is_uri(name) and is_file(name):
+        return kept_copy(name, output_dir / "copies")
+    given = Path(absolute(name))
     folders = [given, output_dir / "evaluations" / name, output_dir / "runs" / name]
     for path in (given, *(folder / RANKS for folder in folders)):
         if path.is_file():

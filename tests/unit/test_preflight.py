@@ -6,7 +6,7 @@ import pytest
 from xpool.config import ModelConfig
 from xpool_platform.errors import UserError, user_error_within
 from xpool_platform.experiments import clips
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.output_dir import default_output_dir, resolve_output_dir
 from xpool_platform.preflight import (
     prepare_output_dir,
     with_absolute_paths,
@@ -39,6 +39,15 @@ def test_results_outlive_a_jobs_copy_of_the_checkout(tmp_path, monkeypatch):
     assert default_output_dir() == Path.home() / "xpool-outputs"
     monkeypatch.setenv("XPOOL_OUTPUT_DIR", "/elsewhere")
     assert default_output_dir() == Path("/elsewhere")
+
+
+def test_an_output_folder_may_be_given_as_a_uri_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("XPOOL_OUTPUT_DIR", "/elsewhere")
+    assert resolve_output_dir() == Path("/elsewhere")
+    assert resolve_output_dir(f"file://{tmp_path}/a b") == tmp_path / "a b"
+    monkeypatch.setenv("XPOOL_OUTPUT_DIR", "gs://lab/out")
+    with pytest.raises(UserError, match="output_dir 'gs://lab/out' is an object store"):
+        resolve_output_dir()
 
 
 def test_a_nearly_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):

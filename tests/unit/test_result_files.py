@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from object_store import served_bucket
 from xpool.metrics import RetrievalRanks, retrieval_ranks
 from xpool_platform.checkpoint_files import (
     CONFIG,
@@ -19,6 +20,7 @@ from xpool_platform.checkpoint_files import (
     write_files,
 )
 from xpool_platform.errors import UserError
+from xpool_platform.locations import write_whole
 from xpool_platform.result_files import (
     RANKS,
     RANKS_SCHEMA,
@@ -114,6 +116,9 @@ def test_ranks_by_file_folder_and_name(tmp_path):
     assert find_ranks("one", tmp_path) == one
     assert find_ranks("two", tmp_path) == two
     assert find_ranks(str(one), tmp_path) == find_ranks(str(one.parent), tmp_path) == one
+    with served_bucket("ranks") as bucket:
+        write_whole(f"{bucket}/ranks.parquet", b"of a colleague")
+        assert find_ranks(f"{bucket}/ranks.parquet", tmp_path).read_bytes() == b"of a colleague"
     with pytest.raises(UserError, match=r"against 'three' is neither a ranks.parquet"):
         find_ranks("three", tmp_path)
 

@@ -13,7 +13,7 @@ from xpool_platform.console import Console
 from xpool_platform.credentials import refuse_credentials
 from xpool_platform.data.plain_text import id_problem
 from xpool_platform.errors import UserError
-from xpool_platform.output_dir import default_output_dir
+from xpool_platform.output_dir import resolve_output_dir
 
 COMPARISONS = "comparisons"
 PAGE, NUMBERS = "comparison.html", "comparison.json"
@@ -43,8 +43,7 @@ def run_comparison(config: ComparisonConfig, console: Console) -> ComparisonResu
             "python jobs/compare.py RUN RUN"
         )
     made_at = datetime.now()
-    output_dir = Path(config.output_dir) if config.output_dir else default_output_dir()
-    output_dir = output_dir.expanduser().absolute()
+    output_dir = resolve_output_dir(config.output_dir)
     folder = _new_folder(config.name or f"{made_at:%Y%m%d-%H%M%S}", output_dir)
     # a second of imports that a wrong name is spared
     from xpool_platform.tracking.recorded_runs import RecordedRuns  # noqa: PLC0415
