@@ -12,7 +12,7 @@ def resolve_output_dir(given: str = "") -> Path:
 
     Raises UserError for an object store.
     """
-    folder = absolute(given or str(default_output_dir()))
+    folder = absolute(given or default_output_dir())
     if is_uri(folder):
         raise UserError(
             f"output_dir {folder!r} is an object store, and journals and locks need a disk; "
@@ -22,11 +22,11 @@ def resolve_output_dir(given: str = "") -> Path:
     return Path(folder)
 
 
-def default_output_dir() -> Path:
+def default_output_dir() -> str:
     """XPOOL_OUTPUT_DIR; else `outputs` here, or at home where here is a job's throw-away copy."""
     chosen = os.environ.get("XPOOL_OUTPUT_DIR")
     if chosen:
-        return Path(chosen)
+        return chosen
     if "runtime_resources" in Path.cwd().parts:
-        return Path.home() / "xpool-outputs"
-    return Path("outputs")
+        return str(Path.home() / "xpool-outputs")
+    return "outputs"

@@ -36,9 +36,9 @@ def test_results_outlive_a_jobs_copy_of_the_checkout(tmp_path, monkeypatch):
     copy = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    assert default_output_dir() == Path.home() / "xpool-outputs"
+    assert default_output_dir() == str(Path.home() / "xpool-outputs")
     monkeypatch.setenv("XPOOL_OUTPUT_DIR", "/elsewhere")
-    assert default_output_dir() == Path("/elsewhere")
+    assert default_output_dir() == "/elsewhere"
 
 
 def test_an_output_folder_may_be_given_as_a_uri_of_a_file(tmp_path, monkeypatch):
