@@ -35,9 +35,10 @@ check: setup
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -m "slow or not slow" $(ARGS)
 
-# A Ray head of this machine alone, for `ray job submit`: every request needs the token. The address
-# is the machine's own second one: for 127.0.0.1 Ray would take the one that others see. Where nodes
-# are to join, give the head's address: make cluster ADDRESS=10.0.0.1.
+# A Ray head of this machine, for `ray job submit`: every request needs the token. Dashboard, job API and
+# client are on loopback, Ray's other ports on all interfaces. The address is the machine's own second one:
+# for 127.0.0.1 Ray would take the one that others see, and have the client listen there. Where nodes are to
+# join, give the head's address: make cluster ADDRESS=10.0.0.1.
 ADDRESS ?= 127.0.0.2
 RAY_PORT ?= 6379
 DASHBOARD_PORT ?= 8265

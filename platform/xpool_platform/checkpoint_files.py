@@ -14,14 +14,16 @@ import pyarrow as pa
 
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import parse_config, read_config
+from xpool_platform.credentials import refuse_credentials
 from xpool_platform.errors import UserError
 from xpool_platform.locations import (
     absolute,
     files_below,
+    filesystem_of,
     is_file,
     is_uri,
-    kept_copy,
     read_whole,
+    readable,
     remove_file,
     write_whole,
 )
@@ -129,9 +131,9 @@ def read_checkpoint_config(location: str) -> ExperimentConfig:
 
 def checkpoints_below(location: str) -> dict[int, str]:
     """The checkpoints of a run by their steps, rising; only those that have their manifest."""
-    folders = [
-        Path(info.path).parent.name for info in files_below(location) if info.base_name == MANIFEST
-    ]
+    _, below = filesystem_of(location)
+    manifests = [Path(info.path) for info in files_below(location) if info.base_name == MANIFEST]
+    folders = [path.parent.name for path in manifests if path.parents[1] == Path(below)]
     steps = sorted(int(name.removeprefix(STEP)) for name in folders if _is_step(name))
     return {step: f"{location}/{checkpoint_name(step)}" for step in steps}
 
@@ -173,22 +175,22 @@ def best_checkpoint(location: str) -> str:
 
 
 def find_checkpoint(name: str, output_dir: Path, *, option: str = "--checkpoint") -> str:
-    """The checkpoint that a user means: a folder of ours, as an absolute path or a URI, or the path
-    of a file of another kind, copied where it is in an object store.
+    """The checkpoint that a user means: a folder of ours or a file of another kind, as an absolute
+    path or a URI.
 
     `name` is a checkpoint's folder, a file, a run's folder, the folder of its checkpoints or the
     name of a run in output_dir; of a run it is the best checkpoint. Raises UserError if there is
     none.
     """
+    refuse_credentials({option.removeprefix("--"): name})
     here, of_run = absolute(name), str(output_dir.absolute() / "runs" / name)
-    for location in (here,) if is_uri(here) else (here, of_run):
-        if is_checkpoint(location):
-            return location
-        if is_file(location):
-            return str(kept_copy(location, output_dir / "copies"))
-        best = best_checkpoint(_checkpoints_of_run(location))
-        if best:
-            return best
+    with readable(here):
+        for location in (here,) if is_uri(here) else (here, of_run):
+            if is_checkpoint(location) or is_file(location):
+                return location
+            best = best_checkpoint(_checkpoints_of_run(location))
+            if best:
+                return best
     files = f"{WEIGHTS}, {CONFIG}, {STATE} and {MANIFEST}"
     raise UserError(
         f"checkpoint {name!r} is neither a file, nor a folder with {files}, nor a run with "

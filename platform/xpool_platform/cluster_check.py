@@ -43,7 +43,8 @@ def check_cluster(config: ExperimentConfig) -> None:
         raise UserError(
             f"train.num_workers {train.num_workers} x train.cpus_per_worker "
             f"{train.cpus_per_worker:g} and data.decode_cpus {decode:g} for loading need "
-            f"{needed + decode:g} CPUs, and {_having(nodes, 'CPU')}; {way_out} or add nodes"
+            f"{needed + decode:g} CPUs, and {_having(nodes, 'CPU')}; {way_out} or add "
+            f"nodes{_starting(nodes)}"
         )
     if train.use_gpu:
         _check_gpus(nodes, config)
@@ -59,7 +60,7 @@ def _check_decoding(nodes: Nodes, config: ExperimentConfig) -> None:
             way_out = f"add some: ray start --address=HEAD --labels={WORK}={DECODE}"
         raise UserError(
             f"data.decode_cpus {config.data.decode_cpus:g} are more than any node{of_those} has: "
-            f"{_having(nodes, 'CPU')}; {way_out}"
+            f"{_having(nodes, 'CPU')}; {way_out}{_starting(nodes)}"
         )
 
 
@@ -73,7 +74,7 @@ def _check_gpus(nodes: Nodes, config: ExperimentConfig) -> None:
         raise UserError(
             f"train.num_workers {train.num_workers} x train.gpus_per_worker "
             f"{train.gpus_per_worker:g} need {needed:g} GPUs, and {_having(nodes, 'GPU')}; "
-            f"{way_out} or add nodes"
+            f"{way_out} or add nodes{_starting(nodes)}"
         )
 
 
@@ -84,6 +85,12 @@ def _check_labels(nodes: Nodes) -> None:
                 f"node {node['NodeManagerAddress']} has the label {WORK}={kind_of(node)}, which is "
                 f"neither {TRAIN} nor {DECODE}; start it again with one of these, or without"
             )
+
+
+def _starting(nodes: Nodes) -> str:
+    """What a cluster's user should know: a launcher returns when the head is there."""
+    of_more = len(nodes) > 1 or not num_cpus(nodes)
+    return " (those that are still starting do not count: `ray status`)" if of_more else ""
 
 
 def _having(nodes: Nodes, resource: str) -> str:

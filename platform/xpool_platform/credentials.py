@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from xpool_platform.errors import UserError
-from xpool_platform.locations import is_uri
 
-SECRET = re.compile("key|secret|token|password|credential|signature", re.IGNORECASE)
+SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+SECRET = re.compile("key|secret|token|pass|pwd|credential|sig", re.IGNORECASE)
 """Names of a URI's parameters that look like a secret."""
 
 VARIABLES = {
@@ -26,19 +27,31 @@ def refuse_credentials(values: Mapping[str, object]) -> None:
     The value is not repeated.
     """
     for field, value in values.items():
-        if isinstance(value, str) and holds_credentials(value):
-            scheme = value.split(":", 1)[0]
-            variables = VARIABLES.get(scheme.split("+")[0], "the variables of its client")
-            raise UserError(
-                f"{field} is a {scheme} URI with a user name, a password or a key in it, which "
-                f"would be written to files, logs and MLflow; leave it out of {field} and give it "
-                f"in the environment instead: {variables}"
-            )
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, str) and holds_credentials(each):
+                scheme = each.split(":", 1)[0].strip().lower()
+                variables = VARIABLES.get(scheme.split("+")[0], "the variables of its client")
+                raise UserError(
+                    f"{field} is a {scheme} URI with a user name, a password or a key in it, which "
+                    f"would be written to files, logs and MLflow; leave it out of {field} and give "
+                    f"it in the environment instead: {variables}"
+                )
 
 
 def holds_credentials(location: str) -> bool:
-    """Whether a URI names a user or has a parameter that looks like a secret."""
-    if not is_uri(location):
+    """Whether a URI names a user or has a parameter that looks like a secret.
+
+    What cannot be read as a URI is taken for one that does.
+    """
+    if SCHEME.match(location) is None:
         return False
-    parts = urlsplit(location)
-    return "@" in parts.netloc or any(map(SECRET.search, parse_qs(parts.query)))
+    try:
+        parts = urlsplit(location.strip())
+    except ValueError:
+        return True
+    named = [
+        name
+        for text in (parts.query, parts.fragment)
+        for name, _ in parse_qsl(text, keep_blank_values=True)
+    ]
+    return "@" in parts.netloc or any(map(SECRET.search, named))

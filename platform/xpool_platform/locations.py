@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -31,9 +33,18 @@ def is_uri(location: str) -> bool:
 
 
 def absolute(location: str) -> str:
-    """A path from this folder, `file://` and `~` resolved; another URI, or nothing, as it is."""
+    """A path from this folder, `file://` and `~` resolved; another URI, or nothing, as it is.
+
+    Raises UserError for a file of another host.
+    """
     if location.startswith("file://"):
-        return filesystem_of(location)[1]
+        parts = urlsplit(location)
+        if parts.netloc not in ("", "localhost"):
+            raise UserError(
+                f"{location} names the host {parts.netloc!r}, and files of this machine have none: "
+                "file:///folder"
+            )
+        return os.path.abspath(url2pathname(parts.path))
     if not location or is_uri(location):
         return location.rstrip("/")
     return str(Path(location).expanduser().absolute())
@@ -85,6 +96,19 @@ def files_below(location: str) -> list[pafs.FileInfo]:
     return [info for info in filesystem.get_file_info(selector) if info.is_file]
 
 
+@contextmanager
+def readable(location: str) -> Iterator[None]:
+    """Raise UserError where a place cannot be read; what is raised as such passes."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{location} cannot be read ({reason}); give a place that can, and the credentials of "
+            "an object store in the environment"
+        ) from error
+
+
 def is_file(location: str) -> bool:
     """Whether there is a file."""
     filesystem, path = filesystem_of(location)
@@ -114,7 +138,7 @@ def local_file(location: str) -> Iterator[str]:
         return
     filesystem, path = filesystem_of(location)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, path.rsplit("/", 1)[-1])
+        copy = Path(folder, f"file{Path(path).suffix[:20]}")  # a key may be longer than a name
         pafs.copy_files(path, str(copy), filesystem, pafs.LocalFileSystem())
         yield str(copy)
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from xpool_platform.credentials import refuse_credentials
 from xpool_platform.errors import UserError
 from xpool_platform.locations import absolute, is_uri
 
@@ -12,6 +13,7 @@ def resolve_output_dir(given: str = "") -> Path:
 
     Raises UserError for an object store.
     """
+    refuse_credentials({"output_dir": given})
     folder = absolute(given or default_output_dir())
     if is_uri(folder):
         raise UserError(

@@ -40,8 +40,11 @@ def num_cpus(nodes: list[dict[str, Any]]) -> float:
     return sum(node["Resources"].get("CPU", 0.0) for node in nodes)
 
 
-def num_training_cpus(nodes: list[dict[str, Any]], decode_cpus: float) -> float:
-    """CPUs of some nodes that training may take, so many being left for decoding."""
+def num_training_cpus(nodes: list[dict[str, Any]], decode_cpus: float, num_tasks: int = 1) -> float:
+    """CPUs of some nodes that training may take, beside tasks of decoding of so many CPUs each."""
     for_training = num_cpus([node for node in nodes if does(node, TRAIN)])
-    only_decoding = num_cpus(nodes) - for_training
-    return for_training - max(0.0, decode_cpus - only_decoding)
+    # a task is on one node: what is left over on each decodes nothing
+    only_decoding = decode_cpus * sum(
+        int(num_cpus([node]) / decode_cpus) for node in nodes if kind_of(node) == DECODE
+    )
+    return for_training - max(0.0, num_tasks * decode_cpus - only_decoding)

@@ -11,7 +11,7 @@ from xpool_platform.config import ExperimentConfig
 from xpool_platform.config_io import flatten
 from xpool_platform.credentials import refuse_credentials
 from xpool_platform.errors import UserError
-from xpool_platform.locations import absolute, is_file
+from xpool_platform.locations import absolute, is_file, is_uri
 from xpool_platform.output_dir import resolve_output_dir
 
 Config = TypeVar("Config", bound=ExperimentConfig)
@@ -30,7 +30,7 @@ def with_absolute_paths(config: Config, *, goes_on: bool = False) -> Config:
     refuse_credentials(flatten(config))
     said = {} if goes_on else os.environ
     pretrained = config.model.clip_pretrained
-    if is_file(absolute(pretrained)):  # else it may be a tag
+    if not is_uri(pretrained) and is_file(absolute(pretrained)):  # else it may be a tag
         pretrained = absolute(pretrained)
     config = replace(
         config,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from xpool.clip_names import check_clip_name
 from xpool.config import ModelConfig
 from xpool_platform.errors import UserError
-from xpool_platform.locations import is_file, is_uri, local_file
+from xpool_platform.locations import is_file, is_uri, local_file, readable
 
 
 def check_towers(model: ModelConfig, *, with_weights: bool = True) -> None:
@@ -18,11 +18,12 @@ def check_towers(model: ModelConfig, *, with_weights: bool = True) -> None:
     place = model.clip_pretrained
     try:
         check_clip_name(model, with_weights=with_weights and not is_uri(place))
-        if with_weights and is_uri(place) and not is_file(place):
-            raise UserError(
-                f"model.clip_pretrained {place!r} is not there; give a checkpoint file, or one of "
-                f"open_clip's tags of {model.clip_name}"
-            )
+        with readable(place):
+            if with_weights and is_uri(place) and not is_file(place):
+                raise UserError(
+                    f"model.clip_pretrained {place!r} is not there; give a checkpoint file, or one "
+                    f"of open_clip's tags of {model.clip_name}"
+                )
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xpool.metrics import RetrievalRanks
+from xpool_platform.credentials import refuse_credentials
 from xpool_platform.errors import UserError
-from xpool_platform.locations import absolute, is_file, is_uri, kept_copy
+from xpool_platform.locations import absolute, is_file, is_uri, kept_copy, readable
 
 METRICS, RANKS, SCORES = "metrics.json", "ranks.parquet", "scores.npy"
 FAILURES = "failures.parquet"
@@ -97,8 +98,11 @@ def find_ranks(name: str, output_dir: Path) -> Path:
 
     Raises UserError if there is none.
     """
-    if is_uri(name) and is_file(name):
-        return kept_copy(name, output_dir / "copies")
+    refuse_credentials({"against": name})
+    if is_uri(name):
+        with readable(name):
+            if is_file(name):
+                return kept_copy(name, output_dir / "copies")
     given = Path(absolute(name))
     folders = [given, output_dir / "evaluations" / name, output_dir / "runs" / name]
     for path in (given, *(folder / RANKS for folder in folders)):

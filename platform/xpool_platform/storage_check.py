@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -40,7 +41,8 @@ def unshared(field: str, place: str) -> str:
     try:
         return _complaint(f"does not reach {field} {place}", _seen, probe, word)
     finally:
-        remove_file(probe)
+        with suppress(OSError):
+            remove_file(probe)
 
 
 def check_videos(root: str) -> None:

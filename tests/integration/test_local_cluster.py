@@ -60,7 +60,9 @@ def head(tmp_path_factory) -> Iterator[Head]:
         pytest.skip("make cluster runs in the environment that make setup makes")
     home, marker = tmp_path_factory.mktemp("home"), uuid.uuid4().hex
     ports = {name: free_port() for name in ("RAY_PORT", "DASHBOARD_PORT")}
-    ports["CLIENT_PORT"] = 20_000 + free_port() % 10_000  # Ray keeps 10002 to 19999 for workers
+    while 10_000 < (port := free_port()) < 20_000:  # Ray keeps these for workers
+        pass
+    ports["CLIENT_PORT"] = port
     given = environment(HOME=str(home), TEST_MARKER=marker)
     ray_files = tempfile.mkdtemp(prefix="xpool-", dir="/tmp")
     more = f"--num-cpus=1 --temp-dir={ray_files} --dashboard-agent-listen-port={free_port()}"
@@ -101,11 +103,14 @@ def test_without_the_token_nothing_is_answered_and_nothing_runs(head):
     submit = ("-m", "ray.scripts.scripts", "job", "submit", "--", "touch", str(proof))
     refused = head.run(*submit, RAY_ADDRESS=head.dashboard, HOME="/nowhere")
     assert refused.returncode != 0
+    assert "token" in (refused.stdout + refused.stderr).lower()
     wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    joined = head.run("-c", JOIN, f"127.0.0.2:{head.ports['RAY_PORT']}", **wrong)
+    address = f"127.0.0.2:{head.ports['RAY_PORT']}"
+    joined = head.run("-c", JOIN, address, **wrong)
     assert joined.returncode != 0
     assert "Alive" not in joined.stdout
     assert not proof.exists()
+    assert "Alive" in head.run("-c", JOIN, address, RAY_AUTH_MODE="token").stdout
 
 
 def test_with_the_token_a_job_runs(head):

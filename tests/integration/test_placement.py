@@ -8,7 +8,7 @@ from test_capacity import config
 
 from xpool_platform.cluster_check import check_cluster, check_decoding
 from xpool_platform.errors import UserError
-from xpool_platform.placement import WORK
+from xpool_platform.placement import WORK, num_training_cpus
 from xpool_platform.train.capacity import fitting_workers, room_for_trainings
 
 pytestmark = pytest.mark.ray
@@ -33,6 +33,17 @@ def test_decoding_takes_nothing_from_the_nodes_that_train():
     assert room_for_trainings(config(decode_cpus=1.0)) == 2
     assert room_for_trainings(config(decode_cpus=2.0)) == 1
     check_cluster(config(num_workers=2, decode_cpus=3.0))
+
+
+def test_cpus_that_hold_no_whole_task_decode_nothing():
+    def node(cpus: float, kind: str = "") -> dict:
+        return {"Resources": {"CPU": cpus}, "Labels": {WORK: kind} if kind else {}}
+
+    nodes = [node(1, "decode"), node(1, "decode"), node(4)]
+    assert num_training_cpus(nodes, 2.0) == 2
+    assert num_training_cpus(nodes, 1.0) == 4
+    assert num_training_cpus(nodes, 1.0, 3) == 3
+    assert num_training_cpus([node(2, "decode"), node(4)], 0.4, 5) == 4
 
 
 @pytest.mark.usefixtures("cluster")

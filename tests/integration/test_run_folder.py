@@ -38,6 +38,7 @@ def test_what_is_written_elsewhere_arrives_in_pieces_and_in_order(tmp_path, monk
     elsewhere = as_elsewhere(folder, there)
     assert not elsewhere.is_here()
 
+    journal(there, "rank0").write("metrics", steps={"5": {"loss": 9.0}})  # of an earlier run
     passed_on = PassedOn(elsewhere)
     assert metric_history(there) == {"loss": [(1, 3.0)]}
     of_worker = journal(there, "rank0")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pathspec
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
@@ -13,9 +14,9 @@ DOCKERFILE = CHECKOUT / "platform/deploy/Dockerfile"
 HADOLINT = Path(sys.executable).parent / "hadolint"
 
 
-def instructions():
+def instructions(dockerfile=DOCKERFILE):
     """(name, rest) of each instruction, its lines joined."""
-    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     return [tuple(line.split(maxsplit=1)) for line in lines if line]
 
@@ -64,19 +65,55 @@ def test_packages_are_installed_by_their_hashes():
     assert all(line.strip().startswith("--hash=") for line in block[1:])
 
 
-def test_what_is_copied_is_there_and_goes_to_the_engine():
-    patterns = (CHECKOUT / ".dockerignore").read_text().splitlines()
-    kept = {line.removeprefix("!") for line in patterns if line.startswith("!")}
-    dropped = [line for line in patterns if line and line[0] not in "!#"]
+def goes_to_the_engine(path):
+    """By .dockerignore, whose last pattern that fits a path, or a folder above it, decides."""
+    goes = True
+    above = ["/".join(path.split("/")[: end + 1]) for end in range(path.count("/") + 1)]
+    for line in (CHECKOUT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!")
+        if line and not line.startswith("#") and any(fnmatch.fnmatch(p, pattern) for p in above):
+            goes = line.startswith("!")
+    return goes
+
+
+@pytest.mark.parametrize("dockerfile", [DOCKERFILE, DOCKERFILE.parent / "mlflow" / "Dockerfile"])
+def test_what_is_copied_is_there_and_goes_to_the_engine(dockerfile):
     copies = [
-        rest.split() for name, rest in instructions() if name == "COPY" and "--from" not in rest
+        rest.split()
+        for name, rest in instructions(dockerfile)
+        if name == "COPY" and "--from" not in rest
     ]
+    assert copies
     for *sources, _ in copies:
         for source in sources:
             assert (CHECKOUT / source).exists()
-            assert source.split("/")[0] in kept
-            assert not any(fnmatch.fnmatch(source, one) for one in dropped if one != "*")
-    assert {".git", "outputs", "tests"}.isdisjoint(kept)
+            assert goes_to_the_engine(source), source
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(".git/config", "outputs/mlflow.db", "tests/conftest.py", ".venv/bin/python"),
+        *("platform/deploy/mlflow/secrets/admin_password", "secrets/tls.key", "cluster.yaml"),
+    ],
+)
+def test_nothing_else_goes_to_the_engine(path):
+    assert not goes_to_the_engine(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("platform/deploy/mlflow/secrets/admin_password", "secrets/tls.key", "ca.key", "s3.env"),
+        *("outputs/mlflow.db", ".venv/bin/python"),
+    ],
+)
+def test_what_is_secret_or_large_goes_neither_to_git_nor_to_the_nodes(name):
+    ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=CHECKOUT, check=False)
+    if (CHECKOUT / ".git").exists():
+        assert ignored.returncode == 0
+    excluded = (CHECKOUT / ".rayignore").read_text().splitlines()
+    assert pathspec.GitIgnoreSpec.from_lines(excluded).match_file(name)
 
 
 def test_each_step_is_one_that_the_shell_can_read():

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from xpool_platform.checkpoint_files import find_checkpoint
 from xpool_platform.config import EvaluationConfig, TrackingConfig
-from xpool_platform.credentials import holds_credentials
+from xpool_platform.credentials import holds_credentials, refuse_credentials
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import clips
+from xpool_platform.output_dir import resolve_output_dir
 from xpool_platform.preflight import with_absolute_paths
+from xpool_platform.result_files import find_ranks
 
 SECRET = "correct-horse"
 
@@ -23,6 +26,11 @@ SECRET = "correct-horse"
         f"http://me:{SECRET}@mlflow.example:5000",
         f"postgresql+psycopg2://me:{SECRET}@db/mlflow",
         f"https://store.example/x?X-Amz-Signature={SECRET}",
+        f"https://store.example/x?sig={SECRET}",
+        f"HTTPS://me:{SECRET}@mlflow.example",
+        f" https://me:{SECRET}@mlflow.example",
+        f"s3://bucket/videos#secret_key={SECRET}",
+        f"https://[me:{SECRET}",
     ],
 )
 def test_a_secret_in_any_field_is_named_and_not_repeated(location):
@@ -70,6 +78,19 @@ def test_the_environment_gives_what_is_left_out_and_is_held_to_the_same(monkeypa
     with pytest.raises(UserError, match=r"^tracking\.uri is a http URI with") as caught:
         with_absolute_paths(clips())
     assert SECRET not in str(caught.value)
+
+
+def test_jobs_that_look_for_a_place_before_they_have_a_config_refuse_it_too(tmp_path):
+    place = f"s3://AKIA:{SECRET}@bucket/runs"
+    for look in (
+        lambda: find_checkpoint(place, tmp_path),
+        lambda: find_ranks(place, tmp_path),
+        lambda: resolve_output_dir(place),
+        lambda: refuse_credentials({"runs": ["one", place]}),
+    ):
+        with pytest.raises(UserError, match="is a s3 URI with a user name") as caught:
+            look()
+        assert SECRET not in str(caught.value)
 
 
 def test_an_object_store_is_no_output_folder():

@@ -114,3 +114,25 @@ def test_the_dockerfile_is_free_of_complaints():
 def container_of(deployment: dict[str, Any]) -> dict[str, Any]:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return container
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *(("MLFLOW_SERVER_ALLOWED_HOSTS", each) for each in ("*", "a.org, *", "*:5000", "**")),
+        ("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*"),
+        ("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "https://*"),
+    ],
+)
+def test_a_server_that_would_answer_to_every_name_does_not_start(variable, value):
+    given = {"MLFLOW_SERVER_ALLOWED_HOSTS": "a.org,[::1]:5000,::1,10.*", variable: value}
+    needed = dict.fromkeys(
+        ("PGHOST", "PGDATABASE", "PGUSER", "MLFLOW_FLASK_SERVER_SECRET_KEY"), "x"
+    ) | {"MLFLOW_AUTH_ADMIN_PASSWORD": "x", "MLFLOW_ARTIFACTS_DESTINATION": "none"}
+    start = (sys.executable, DEPLOYED / "serve.py")
+    refused = subprocess.run(start, env=needed | given, capture_output=True, text=True, check=False)
+    assert f"{variable} is {value!r}" in refused.stderr
+    # the others are names: what comes next is the bucket
+    fine = needed | given | {variable: "https://a.org,[::1]:5000,::1,10.*"}
+    next_one = subprocess.run(start, env=fine, capture_output=True, text=True, check=False)
+    assert "MLFLOW_ARTIFACTS_DESTINATION is 'none'" in next_one.stderr

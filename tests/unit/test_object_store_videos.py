@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 from test_benchmark_sets import write_msrvtt
 
+from free_port import free_port
 from object_store import served_bucket
 from videos import write_video
+from xpool_platform.checkpoint_files import checkpoints_below, find_checkpoint
 from xpool_platform.data.benchmark_manifest import benchmark_manifest
+from xpool_platform.data.decode import _decode_row
 from xpool_platform.data.folder_manifest import object_manifest
 from xpool_platform.data.frame_store import video_name, video_names
+from xpool_platform.data.video import FrameSettings
 from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
 from xpool_platform.locations import absolute, kept_copy, local_file, write_whole
+from xpool_platform.result_files import find_ranks
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,7 @@ def test_all_that_is_wrong_is_listed_with_the_names_that_the_user_gave(bucket):
 def test_places_without_videos_or_captions_are_named(bucket):
     with pytest.raises(UserError, match=r"nowhere cannot be read .*does not exist"):
         object_manifest(f"{bucket}/nowhere")
-    with pytest.raises(UserError, match=r"s3://no-such-bucket/x cannot be read .*credentials in"):
+    with pytest.raises(UserError, match=r"s3://no-such-bucket/x cannot be read .*credentials of"):
         object_manifest("s3://no-such-bucket/x")
     root = put(f"{bucket}/videos", **{"a.mp4": b"1"})
     with pytest.raises(UserError, match=r"has no annotation file .*put captions\.csv there"):
@@ -116,7 +121,47 @@ def test_a_changed_object_is_another_video(bucket, tmp_path):
         video_name(f"{bucket}/gone.mp4", None, None)
 
 
+def test_a_store_that_is_away_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for look in (
+        lambda: object_manifest("s3://away/videos"),
+        lambda: find_checkpoint("s3://away/runs/one", tmp_path),
+        lambda: find_ranks("s3://away/ranks.parquet", tmp_path),
+    ):
+        with pytest.raises(UserError, match=r"s3://away/\S+ cannot be read .*; give a place that"):
+            look()
+
+
+def test_checkpoints_are_looked_for_in_a_runs_folder_and_not_below_others(bucket, tmp_path):
+    put(f"{bucket}/runs/one/step_0000003", **{"manifest.json": "{}"})
+    assert set(checkpoints_below(f"{bucket}/runs/one")) == {3}
+    assert checkpoints_below(f"{bucket}/runs") == {}
+    with pytest.raises(UserError, match="is neither a file, nor a folder with"):
+        find_checkpoint(f"{bucket}/runs", tmp_path)
+
+
 def test_uris_of_files_are_paths(tmp_path):
     assert absolute(f"file://{tmp_path}/a b") == f"{tmp_path}/a b"
     assert absolute("s3://bucket/videos/") == "s3://bucket/videos"
     assert absolute("") == ""
+    assert absolute("file:///my%20videos/") == "/my videos"
+    with pytest.raises(UserError, match="names the host 'data', and files of this machine"):
+        absolute("file://data/videos")
+
+
+def test_an_object_that_cannot_be_copied_is_one_bad_video(bucket, tmp_path):
+    config = DataConfig(root=bucket, num_frames=4, short_side=48)
+    write_video(tmp_path / "a.mp4", 20)
+    long = f"{'x' * 250}.mp4"  # longer than the name of a file beside its folder's may be
+    put(bucket, **{long: (tmp_path / "a.mp4").read_bytes()})
+
+    def decoded(name: str) -> dict:
+        row = {"name": "n", "uri": f"{bucket}/{name}", "start_s": None, "end_s": None}
+        kept = {"frames_uri": str(tmp_path / "frames" / "n.parquet")}
+        return _decode_row(row | kept, config, FrameSettings.of(config))
+
+    gone = decoded("gone.mp4")
+    assert gone["kind"] == "unreadable"
+    assert "gone.mp4" in gone["reason"]
+    assert decoded(long)["num_frames"] >= 4

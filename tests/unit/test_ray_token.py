@@ -27,6 +27,15 @@ def test_a_token_is_made_once_for_its_owner_alone(token):
     assert subprocess.check_output(command, text=True).strip() == made
 
 
+def test_one_that_a_killed_process_left_empty_is_made_again(token):
+    token.parent.mkdir()
+    token.touch()
+    ensure_private_token()
+    assert len(token.read_text()) == 64
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
+
+
 def test_one_that_others_can_read_is_closed(token):
     token.parent.mkdir()
     token.write_text("0" * 64)

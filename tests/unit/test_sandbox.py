@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import socket
 import subprocess
 import sys
@@ -63,5 +65,7 @@ def test_rights_are_given_up(tmp_path):
     assert set(free.values()) == {"done"}
     bound = tries(tmp_path, "bound")
     assert bound.pop("read") == "done"
+    if tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 7):
+        bound.pop("connect")  # what Landlock held later
     assert set(bound.values()) == {"PermissionError"}
     assert (tmp_path / "there").exists()

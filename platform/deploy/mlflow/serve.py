@@ -6,6 +6,7 @@ given as NAME_FILE, a file with its value, as secrets are mounted.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urlparse
@@ -83,11 +84,23 @@ def restrict_hosts(host: str, port: str) -> None:
     if not names and host in LOOPBACK:
         names = ",".join(f"{name},{name}:{port}" for name in ("localhost", "127.0.0.1"))
         os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"] = names
-    if not names or "*" in names.split(","):
+    origins = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "")
+    if any(is_any(origin) for origin in origins.split(",")):
+        sys.exit(
+            f"MLFLOW_SERVER_CORS_ALLOWED_ORIGINS is {origins!r}: name the pages that may ask, as "
+            "https://mlflow.example.org"
+        )
+    if not names or any(is_any(name) for name in names.split(",")):
         sys.exit(
             f"MLFLOW_SERVER_ALLOWED_HOSTS is {names!r} and the server listens on {host}: name "
             "what clients call it, as mlflow.example.org,mlflow.example.org:5000"
         )
+
+
+def is_any(pattern: str) -> bool:
+    """Whether a pattern of MLflow's fits every name: `*`, `**`, `*:5000`, `https://*`."""
+    name = re.sub(r"^\s*(https?://)?|:[\d*]+\s*$", "", pattern)
+    return "*" in name and re.search(r"[A-Za-z0-9]", name) is None
 
 
 def ensure_bucket(destination: str) -> None:

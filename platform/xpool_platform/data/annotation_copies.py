@@ -9,7 +9,7 @@ from pyarrow import fs as pafs
 
 from xpool_platform.data.text_files import MAX_BYTES
 from xpool_platform.errors import UserError
-from xpool_platform.locations import filesystem_of, is_uri
+from xpool_platform.locations import filesystem_of, is_uri, readable
 
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".tsv", ".txt")
 
@@ -29,9 +29,10 @@ def annotations_here(location: str) -> Iterator[Path]:
     whole, infos = _annotations(location, filesystem, path)
     folder_of_them = location.rsplit("/", 1)[0] if whole else location
     with tempfile.TemporaryDirectory() as folder:
-        for info in infos:
-            copy = str(Path(folder, info.base_name))
-            pafs.copy_files(info.path, copy, filesystem, pafs.LocalFileSystem())
+        with readable(location):
+            for info in infos:
+                copy = str(Path(folder, info.base_name))
+                pafs.copy_files(info.path, copy, filesystem, pafs.LocalFileSystem())
         try:
             yield Path(folder, infos[0].base_name) if whole else Path(folder)
         except UserError as error:
@@ -42,17 +43,11 @@ def _annotations(
     location: str, filesystem: pafs.FileSystem, path: str
 ) -> tuple[bool, list[pafs.FileInfo]]:
     """Whether it is one file, and the files."""
-    try:
+    with readable(location):
         found = filesystem.get_file_info(path)
         infos = [found]
         if not found.is_file:
             infos = filesystem.get_file_info(pafs.FileSelector(path))
-    except OSError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{location} cannot be read ({reason}); give a place that can, and its credentials in "
-            "the environment"
-        ) from error
     infos = [info for info in infos if info.is_file and info.base_name.endswith(SUFFIXES)]
     if not infos:
         raise UserError(

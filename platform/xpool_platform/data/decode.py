@@ -1,6 +1,7 @@
 """Every video of a manifest decoded once, by Ray Data over CPU workers, into the frame store."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -181,13 +182,16 @@ def _decode_row(row: dict[str, Any], config: DataConfig, settings: FrameSettings
     there = stored_video(row["frames_uri"]) if kept else None
     if there is not None:  # by another job, or by this task before its worker died
         return {**result, **asdict(there)}
-    try:
-        with local_file(row["uri"]) as path:
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(local_file(row["uri"]))
+        except OSError as error:
+            reason = " ".join(str(error).split())[:300]
+            return {**result, "kind": "unreadable", "reason": reason}
+        try:
             video = guard.encode(path, settings, row["start_s"], row["end_s"])
-    except VideoError as error:
-        return {**result, "kind": error.kind, "reason": error.reason}
-    except FileNotFoundError as error:
-        return {**result, "kind": "not-a-video", "reason": str(error)}
+        except VideoError as error:
+            return {**result, "kind": error.kind, "reason": error.reason}
     if kept:
         write_frames(row["frames_uri"], video)
     return {**result, "num_frames": len(video.jpegs), "duration_s": video.duration_s}

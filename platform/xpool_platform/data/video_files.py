@@ -10,7 +10,7 @@ from pyarrow import fs as pafs
 
 from xpool_platform.data.plain_text import is_unicode
 from xpool_platform.errors import UserError
-from xpool_platform.locations import filesystem_of, is_uri
+from xpool_platform.locations import filesystem_of, is_uri, readable
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -68,14 +68,8 @@ def objects_below(root: str) -> list[VideoFile]:
     Raises UserError if there is none, or they cannot be listed.
     """
     filesystem, folder = filesystem_of(root)
-    try:
+    with readable(f"data.root {root}"):
         infos = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
-    except OSError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"data.root {root!r} cannot be listed ({reason}); give the URI of a folder, and its "
-            "credentials in the environment"
-        ) from error
     files = [
         VideoFile(
             location=f"{root}/{info.path[len(folder) :].lstrip('/')}",

@@ -1,7 +1,6 @@
 """The model that is evaluated: a checkpoint of ours, one of the authors', or zero-shot."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +13,7 @@ from xpool.pooling import build_pooling
 from xpool_platform.checkpoint import load_checkpoint
 from xpool_platform.config import EvaluationConfig
 from xpool_platform.errors import UserError
+from xpool_platform.locations import is_file, local_file
 from xpool_platform.pretrained_weights import with_local_weights
 
 
@@ -23,10 +23,11 @@ def load_model(config: EvaluationConfig) -> XPool:
         if not config.checkpoint:
             with with_local_weights(config.model) as local:
                 model = build_model(local).eval()
-        elif not Path(config.checkpoint).is_file():
-            model = _own_checkpoint(config)
+        elif is_file(config.checkpoint):
+            with local_file(config.checkpoint) as path:
+                model = load_reference_checkpoint(path, config.model)
         else:
-            model = load_reference_checkpoint(config.checkpoint, config.model)
+            model = _own_checkpoint(config)
     except ValueError as error:
         raise UserError(str(error)) from error
     _check_tokens(model, config)

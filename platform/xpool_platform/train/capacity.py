@@ -37,7 +37,7 @@ def room_for_trainings(config: ExperimentConfig) -> int:
     workers = train.num_workers + train.eval_workers
     fitting = _places(nodes, config) // workers
     cpus, decode = workers * train.cpus_per_worker, config.data.decode_cpus
-    while fitting > 1 and fitting * cpus > num_training_cpus(nodes, fitting * decode):
+    while fitting > 1 and fitting * cpus > num_training_cpus(nodes, decode, fitting):
         fitting -= 1
     return max(1, fitting)
 

@@ -1,7 +1,5 @@
 """The model with which a training begins, or goes on."""
 
-from pathlib import Path
-
 from xpool.clip import freeze_lower_layers
 from xpool.config import OptimConfig
 from xpool.convert import load_reference_checkpoint
@@ -9,6 +7,7 @@ from xpool.model import XPool, build_model
 from xpool_platform.checkpoint import load_weights
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
+from xpool_platform.locations import is_file, local_file
 from xpool_platform.pretrained_weights import with_local_weights
 
 
@@ -34,8 +33,9 @@ def first_model(config: ExperimentConfig, resume_from: str = "") -> XPool:
             return build_model(local, config.loss)
     model = build_model(config.model, config.loss, load_pretrained=False)
     try:
-        if Path(source).is_file():
-            weights = load_reference_checkpoint(source, config.model).state_dict()
+        if is_file(source):
+            with local_file(source) as path:
+                weights = load_reference_checkpoint(path, config.model).state_dict()
         else:
             weights = load_weights(source)
         model.load_state_dict(weights)

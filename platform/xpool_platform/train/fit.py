@@ -46,7 +46,8 @@ def train_to_the_end(
     Raises the last error after train.max_failures failures without a checkpoint between them.
     """
     failures = 0
-    remove_folder(_ray_files(job))  # left by a job that was killed
+    with suppress(OSError):
+        remove_folder(_ray_files(job))  # left by a job that was killed
     job, feed = _from_last_checkpoint(job, feed, console, follower)
     while job.until_step is None or job.first_step < job.until_step:
         workers, before = _await_workers(job, console), job.first_step

@@ -6,8 +6,10 @@ writes is appended to, or replaces, the same file there: at least every PASS_S, 
 checkpoint is written, so that no step of a checkpoint is missing from the record.
 """
 
+import logging
 import threading
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import ray
 from ray.actor import ActorHandle
 
 from xpool_platform.tracking.journal import JOURNAL, TRACKING
+
+logger = logging.getLogger(__name__)
 
 WORD = ".driver"
 """File in the folder by which a worker sees whether it has the driver's."""
@@ -75,10 +79,14 @@ class PassedOn:
 
     def __init__(self, folder: RunFolder) -> None:
         self._path, self._receiver = Path(folder.path), folder.receiver
-        for name, content in ray.get(self._receiver.journals.remote()).items():
-            path = self._path / TRACKING / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        journals: dict[str, bytes] = ray.get(self._receiver.journals.remote())
+        tracking = self._path / TRACKING
+        tracking.mkdir(parents=True, exist_ok=True)
+        for path in tracking.glob(f"*{JOURNAL}"):
+            if path.name not in journals:  # of another run that had the name
+                path.rename(path.with_suffix(".former"))
+        for name, content in journals.items():
+            (tracking / name).write_bytes(content)
         self._seen = self._look()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -104,15 +112,24 @@ class PassedOn:
 
     def _go_on(self) -> None:
         while not self._over.wait(PASS_S):
-            self.pass_on()
+            try:
+                self.pass_on()
+            except Exception:
+                # tried again in a second; before a checkpoint it has to work
+                logger.warning("what was recorded is not passed on yet", exc_info=True)
 
     def _look(self) -> dict[Path, tuple[int, int]]:
-        """Size and modification time of all files but those that are being written."""
+        """Size and modification time of all files but those that are being written.
+
+        Journals come first: a file that they name by now is whole when its turn comes.
+        """
         states = {}
-        for path in self._path.rglob("*"):
-            if path.is_file() and path.suffix != ".part":
-                status = path.stat()
-                states[path] = status.st_size, status.st_mtime_ns
+        for pattern in (f"{TRACKING}/*{JOURNAL}", "**/*"):
+            for path in self._path.glob(pattern):
+                with suppress(FileNotFoundError):
+                    if path.is_file() and path.suffix != ".part" and path not in states:
+                        status = path.stat()
+                        states[path] = status.st_size, status.st_mtime_ns
         return states
 
     def _send(self, path: Path, start: int, end: int) -> None:
