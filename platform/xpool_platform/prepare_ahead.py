@@ -18,7 +18,7 @@ from xpool_platform.prepare import (
     own_manifest,
 )
 from xpool_platform.runtime import ray_session
-from xpool_platform.storage_check import check_storage, check_videos
+from xpool_platform.storage_check import check_seen, check_storage
 from xpool_platform.tracking.tracker import NullTracker
 
 
@@ -55,7 +55,7 @@ def prepare_ahead(config: ExperimentConfig, console: Console) -> Preparation:
     (folder / ERRORS).unlink(missing_ok=True)
     with ray_session(), raised_as_user_error():
         check_decoding(config)
-        check_videos(config.data.root)
+        check_seen(config)
         check_storage({"data.frames_dir": frames_dir(config)})
         if manifest is None:
             manifest = made_manifest(config, output_dir, console)

@@ -9,9 +9,10 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
-from xpool_platform.locations import is_uri, read_whole, remove_file, write_whole
-from xpool_platform.placement import living_nodes, num_cpus
+from xpool_platform.locations import read_whole, remove_file, write_whole
+from xpool_platform.placement import DECODE, TRAIN, does, living_nodes, num_cpus
 
 WITHIN_S = 30
 
@@ -45,22 +46,38 @@ def unshared(field: str, place: str) -> str:
             remove_file(probe)
 
 
-def check_videos(root: str) -> None:
-    """Raise UserError if a node does not see the folder of the videos."""
-    if root and not is_uri(root) and (complaint := _complaint("does not see it", _is_folder, root)):
-        raise UserError(
-            f"data.root {root}: {complaint}; put the videos where all nodes see them under the "
-            "same path, or into an object store: --data.root s3://..."
-        )
+def check_seen(config: ExperimentConfig) -> None:
+    """Raise UserError if a node that decodes does not see the videos, or one that trains the
+    weights that a model begins with."""
+    places = (
+        ("data.root", config.data.root, DECODE),
+        ("init_from", config.init_from, TRAIN),
+        ("model.clip_pretrained", config.model.clip_pretrained, TRAIN),
+    )
+    for field, place, work in places:
+        if not os.path.isabs(place):  # a URI, or a tag of open_clip's
+            continue
+        if complaint := _complaint("does not see it", _is_there, place, work=work):
+            raise UserError(
+                f"{field} {place}: {complaint}; put it where all nodes see it under the same path, "
+                f"or into an object store: --{_option(field)} s3://..."
+            )
 
 
-def _complaint(what: str, look: Callable[..., str], *arguments: str) -> str:
-    """What the first node says that complains; a cluster of one node is this one's own."""
+def _complaint(what: str, look: Callable[..., str], *arguments: str, work: str = "") -> str:
+    """What the first node that does this work says, if one complains.
+
+    A cluster of one node is this one's own.
+    """
     nodes = living_nodes()
     if len(nodes) < 2:
         return ""
     for node in nodes:
-        if num_cpus([node]) and (why := _asked(node, look, *arguments)):
+        if (
+            num_cpus([node])
+            and (not work or does(node, work))
+            and (why := _asked(node, look, *arguments))
+        ):
             return f"node {node['NodeManagerAddress']} {what} ({why})"
     return ""
 
@@ -90,8 +107,8 @@ def _seen(probe: str, word: str) -> str:
     return ""
 
 
-def _is_folder(path: str) -> str:
-    return "" if os.path.isdir(path) else "there is no such folder"
+def _is_there(path: str) -> str:
+    return "" if os.path.exists(path) else "there is nothing of this name"
 
 
 def _option(field: str) -> str:

@@ -100,6 +100,11 @@ def test_what_a_worker_records_arrives_where_the_driver_is(apart, tmp_path):
     refused = finish(job(apart, out, "shapes", "--run-name", "made"))
     assert "set --output-dir to a place that all nodes share, since the" in refused.err
 
+    (out / "weights").write_bytes(b"of the driver's host")
+    begun = ("--init-from", str(out / "weights"), "--run-name", "begun")
+    refused = finish(job(apart, out, *videos, *begun))
+    assert f"init_from {out}/weights: node 10.9.0.2 does not see it" in refused.err
+
     places = {"XPOOL_FRAMES_DIR": "s3://lab/frames", "XPOOL_CHECKPOINTS_DIR": "s3://lab/runs"}
     process = job(apart, out, *videos, "--run-name", "apart", **places)
     read_until_step(process, 12)

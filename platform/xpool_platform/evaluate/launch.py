@@ -29,7 +29,7 @@ from xpool_platform.pretrained_weights import check_towers
 from xpool_platform.result_files import find_ranks
 from xpool_platform.run_record import new_run_dir, open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
-from xpool_platform.storage_check import check_storage, check_videos
+from xpool_platform.storage_check import check_seen, check_storage
 
 if TYPE_CHECKING:
     from xpool_platform.evaluate.evaluation import Evaluation
@@ -69,7 +69,7 @@ def run_evaluation(config: EvaluationConfig, console: Console) -> EvaluationResu
     opening = open_store(config, output_dir, then_import="xpool_platform.evaluate.evaluation")
     with ray_session():
         check_cluster(config)
-        check_videos(config.data.root)
+        check_seen(config)
         if config.data.cache == "frames":
             check_storage({"data.frames_dir": frames_dir(config)})
         check_network()

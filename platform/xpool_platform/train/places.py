@@ -5,7 +5,7 @@ from pathlib import Path
 from xpool_platform.checkpoint_files import checkpoints_of
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.errors import UserError
-from xpool_platform.storage_check import check_storage, check_videos, unshared
+from xpool_platform.storage_check import check_seen, check_storage, unshared
 from xpool_platform.train.run_folder import RunFolder, run_folder
 
 
@@ -20,7 +20,7 @@ def checked_folder(config: ExperimentConfig, run_dir: Path) -> RunFolder | None:
     if config.data.cache == "frames":
         places["data.frames_dir"] = config.data.frames_dir
     check_storage({field: place for field, place in places.items() if place})
-    check_videos(config.data.root)
+    check_seen(config)
     complaint = unshared("output_dir", str(run_dir))
     if not complaint:
         return None

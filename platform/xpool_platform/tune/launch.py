@@ -36,7 +36,7 @@ from xpool_platform.report import RetrievalReport
 from xpool_platform.run_lease import new_run_lease, run_lease
 from xpool_platform.run_record import open_store, record_start, run_ended
 from xpool_platform.runtime import ray_session
-from xpool_platform.storage_check import check_storage, check_videos
+from xpool_platform.storage_check import check_seen, check_storage
 from xpool_platform.sweep_config import SweepConfig
 from xpool_platform.tracking.tracker import Tracker
 from xpool_platform.train.capacity import room_for_trainings
@@ -107,7 +107,7 @@ def run_sweep(options: SweepConfig, space: Space, console: Console) -> SweepResu
         check_cluster(config)
         store = opening.result()
         check_network()
-        check_videos(config.data.root)
+        check_seen(config)
         check_storage({"output_dir": str(folder), "data.frames_dir": frames_dir(config)})
         at_once = _trials_at_once(config, console)
         if config.resume:
