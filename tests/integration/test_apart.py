@@ -26,7 +26,6 @@ OPTIONS = (
 )
 FILL = """
 import pathlib, sys, boto3
-from free_port import free_port
 client = boto3.client("s3")
 client.create_bucket(Bucket="lab")
 for path in pathlib.Path(sys.argv[1]).iterdir():
