@@ -8,7 +8,7 @@ import pytest
 from conftest import SMALL_SHAPES, processes_of, start_job
 from mlflow.tracking import MlflowClient
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 MAX_SECONDS = 20
 
@@ -23,9 +23,9 @@ def read_until(process, words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "number", "options"),
     [
-        pytest.param("corpus: 0/", signal.SIGINT, (), marks=pytest.mark.slow),
-        pytest.param("decoding: 0/", signal.SIGINT, SMALL_SHAPES, marks=pytest.mark.slow),
-        pytest.param("starting the workers", signal.SIGTERM, SMALL_SHAPES, marks=pytest.mark.slow),
+        ("corpus: 0/", signal.SIGINT, ()),
+        ("decoding: 0/", signal.SIGINT, SMALL_SHAPES),
+        ("starting the workers", signal.SIGTERM, SMALL_SHAPES),
         ("pairs/s", signal.SIGINT, (*SMALL_SHAPES, "--train.num-steps", "100000")),
     ],
 )
@@ -50,7 +50,6 @@ def test_an_interrupted_job_ends_in_seconds(tmp_path, words, number, options):
     assert run.info.status == "KILLED"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.0, 2.0, 5.0])
 def test_an_interrupt_before_there_is_a_run(tmp_path, delay_s):
     marker = uuid.uuid4().hex
