@@ -250,7 +250,7 @@ def test_what_cannot_run_is_refused_at_the_start(tmp_path):
         (("--train.select-on", "test"), "would tune on it"),
         (("--train.num-workers", "8"), "need 5 CPUs, and the cluster has"),
         (("--scheduler", "pbt"), "cannot change; vary optim.clip_lr and optim.pooling_lr alone"),
-        (("--train.checkpoints-dir", "s3://bucket/runs"), "is an object store"),
+        (("--train.checkpoints-dir", "s3://me:secret@bucket/runs"), "in the environment instead"),
         (("--resume", "nothing"), "there is no sweep 'nothing'"),
         (("--space.loss.temprature", "uniform(0.1, 1)"), "did you mean loss.temperature"),
         (("--space.data.num-frames",), "write one, as in choice(4, 8, 12)"),
