@@ -21,15 +21,16 @@ def ensure_private_token() -> None:
     path = Path.home() / ".ray" / "auth_token"
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        if path.is_file() and path.stat().st_size:
-            path.chmod(0o600)
-            return
+        if path.is_file():
+            if path.stat().st_size:
+                path.chmod(0o600)
+                return
+            path.unlink()  # left by a process that was killed
         whole = path.with_name(f".{secrets.token_hex(4)}")
         descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_hex(NUM_BYTES))
         try:
-            path.unlink(missing_ok=True)  # an empty one
             os.link(whole, path)  # of two jobs that begin at once the first one's stays
         except FileExistsError:
             pass

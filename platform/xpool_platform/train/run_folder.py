@@ -114,7 +114,7 @@ class PassedOn:
         while not self._over.wait(PASS_S):
             try:
                 self.pass_on()
-            except Exception:
+            except (OSError, ray.exceptions.RayError):
                 # tried again in a second; before a checkpoint it has to work
                 logger.warning("what was recorded is not passed on yet", exc_info=True)
 
