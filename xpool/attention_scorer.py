@@ -143,6 +143,27 @@ class AttentionScorer(Scorer):
         logits = torch.einsum("phd,phfd->phf", queries, keys)
         return logits.softmax(dim=-1).mean(dim=1)
 
+    def frame_vectors(self, videos: Terms) -> Float[Tensor, "num_videos num_frames embed_dim"]:
+        values = videos.tensors.get("values", videos.tensors["keys"])
+        return values.transpose(1, 2).flatten(2)
+
+    def probes(self, texts: Terms) -> Float[Tensor, "num_texts embed_dim"]:
+        return texts.tensors["probes"]
+
+    def constants(self, texts: Terms) -> Float[Tensor, "num_texts 9"]:
+        """What `scores` adds to its products and forms, for `xpool.half_scan`; in its order."""
+        of_pooling = (
+            self._pooling.layer_norm2.eps,
+            self._pooling.layer_norm3.eps,
+            self._constant.square().mean(),
+            self._scaled_constant.square().sum(),
+            2 * self._scaled_constant @ self._shift3,
+            self._shift3.square().sum(),
+        )
+        of_text = [texts.tensors[name] for name in ("probe_bias", "constant", "shift")]
+        fixed = torch.tensor([float(value) for value in of_pooling], dtype=self._dtype)
+        return torch.cat([fixed.expand(len(texts), -1), torch.stack(of_text, dim=1).cpu()], dim=1)
+
     def _normed(self, embeds: Tensor) -> Tensor:
         norm = self._pooling.layer_norm1
         return F.layer_norm(embeds, norm.normalized_shape, *self._norm1, norm.eps)

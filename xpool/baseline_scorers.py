@@ -41,6 +41,12 @@ class MeanScorer(Scorer):
         assert len(texts) == len(videos)
         return videos.tensors["shares"]
 
+    def frame_vectors(self, videos: Terms) -> Float[Tensor, "num_videos 1 embed_dim"]:
+        return videos.tensors["units"][:, None]
+
+    def probes(self, texts: Terms) -> Float[Tensor, "num_texts embed_dim"]:
+        return texts.tensors["units"]
+
 
 class FrameWeightScorer(Scorer):
     """A weighted sum of L2-normalised frames, the weights a function of their similarities."""
@@ -80,6 +86,12 @@ class FrameWeightScorer(Scorer):
         similarity = torch.einsum("pd,pfd->pf", units, frames)[:, :, None]
         weights = self._weights(similarity, Workspace(similarity.dtype, similarity.device))
         return (weights / weights.sum(dim=1, keepdim=True)).squeeze(-1)
+
+    def frame_vectors(self, videos: Terms) -> Float[Tensor, "num_videos num_frames embed_dim"]:
+        return videos.tensors["units"]
+
+    def probes(self, texts: Terms) -> Float[Tensor, "num_texts embed_dim"]:
+        return texts.tensors["units"]
 
     def _weights(self, similarity: Tensor, work: Workspace) -> Tensor:
         weights = work.empty("weights", *similarity.shape)

@@ -38,6 +38,16 @@ class Terms:
         """The same in another precision, such as float16 to keep, or on another device."""
         return Terms({n: tensor.to(device, dtype) for n, tensor in self.tensors.items()})
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of all tensors."""
+        return next(iter(self.tensors.values())).dtype
+
+    @property
+    def values_per_row(self) -> int:
+        """Numbers that are kept of each text, or of each video."""
+        return sum(tensor[0].numel() for tensor in self.tensors.values())
+
 
 @dataclass(slots=True)
 class Workspace:
@@ -49,6 +59,17 @@ class Workspace:
     dtype: torch.dtype
     device: torch.device
     _buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    def converted(self, terms: Terms) -> Terms:
+        """Terms in this precision and on this device; copied only where they are not."""
+        if terms.dtype == self.dtype:
+            return terms.to(self.dtype, self.device)
+        return Terms(
+            {
+                name: self.empty(f"terms {name}", *tensor.shape).copy_(tensor)
+                for name, tensor in terms.tensors.items()
+            }
+        )
 
     def empty(self, name: str, *shape: int) -> Tensor:
         """An uninitialised tensor; the next of this name takes its memory."""
@@ -89,6 +110,15 @@ class Scorer(ABC):
     @abstractmethod
     def frame_weights(self, texts: Terms, videos: Terms) -> Float[Tensor, "num_pairs num_frames"]:
         """The share of each frame in what text i takes of video i; the mean over heads."""
+
+    @abstractmethod
+    def frame_vectors(self, videos: Terms) -> Float[Tensor, "num_videos num_vectors width"]:
+        """What a first, coarse search compares of each video: a video one of whose vectors has a
+        large product with a text's probe can have a high score, and others hardly."""
+
+    @abstractmethod
+    def probes(self, texts: Terms) -> Float[Tensor, "num_texts width"]:
+        """What a first, coarse search compares of each text with the `frame_vectors`."""
 
 
 def frame_softmax(logits: Tensor, out: Tensor, work: Workspace) -> None:

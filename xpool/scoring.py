@@ -24,36 +24,58 @@ VALUES_PER_TILE = 2**22
 
 
 @torch.no_grad()
+def make_scorer(pooling: Pooling, dtype: torch.dtype = torch.float32) -> Scorer:
+    """A pooling made ready to score, once for many calls: they take it in the pooling's place.
+
+    It computes in `dtype`, or in that of the pooling's parameters if that is more precise.
+    """
+    with _full_precision():
+        for parameter in pooling.parameters():
+            dtype = torch.promote_types(dtype, parameter.dtype)
+        match pooling:
+            case CrossAttentionPooling():
+                return AttentionScorer(pooling, dtype)
+            case MeanPooling():
+                return MeanScorer(dtype)
+            case TopKPooling() | SoftmaxPooling():
+                return FrameWeightScorer(pooling, dtype)
+    raise TypeError(f"{type(pooling).__name__} has no scorer; write one as in baseline_scorers.py")
+
+
+@torch.no_grad()
 def score_matrix(
-    pooling: Pooling,
+    pooling: Pooling | Scorer,
     text_embeds: Float[Tensor, "num_texts embed_dim"],
     videos: Float[Tensor, "num_videos num_frames embed_dim"] | Terms,
     *,
     texts_per_tile: int = TEXTS_PER_TILE,
     videos_per_tile: int | None = None,
+    check_videos: bool = True,
 ) -> Float[Tensor, "num_texts num_videos"]:
     """Cosine similarity of every text with every video as pooled for it.
 
     The videos are their frames' embeddings, or the terms that `video_terms` made of them. Dropout
     is off, whatever the pooling's mode, and the arithmetic is float32 at least, also within
     autocast. Memory beyond the result does not grow with the product of texts and videos. Raises
-    ValueError for an empty set, shapes that do not fit, or embeddings that are not finite.
+    ValueError for an empty set, shapes that do not fit, or embeddings that are not finite; of
+    videos only with `check_videos`, since looking at each number takes as long as a search.
     """
     with _full_precision():
         if texts_per_tile < 1 or (videos_per_tile is not None and videos_per_tile < 1):
             raise ValueError(f"tiles must hold 1 or more, not {texts_per_tile}, {videos_per_tile}")
         scorer = _scorer(pooling, text_embeds)
-        _check_pair(scorer, text_embeds, videos)
+        _check_pair(scorer, text_embeds, videos, check_videos=check_videos)
         texts = scorer.text_terms(text_embeds)
-        dtype = next(iter(texts.tensors.values())).dtype
-        work = Workspace(dtype, text_embeds.device)
+        work = Workspace(texts.dtype, text_embeds.device)
         first = videos[:1] if isinstance(videos, Terms) else scorer.video_terms(videos[:1])
         values_per_video = scorer.values_per_text(first) * min(texts_per_tile, len(texts))
+        if first.dtype != texts.dtype:  # then the terms of a tile are converted into a buffer
+            values_per_video = max(values_per_video, first.values_per_row)
         step = videos_per_tile or max(1, VALUES_PER_TILE // values_per_video)
-        scores = text_embeds.new_empty(len(texts), len(videos), dtype=dtype)
+        scores = text_embeds.new_empty(len(texts), len(videos), dtype=texts.dtype)
         for j in range(0, len(videos), step):
             tile = videos[j : j + step]
-            terms = tile.to(dtype) if isinstance(tile, Terms) else scorer.video_terms(tile)
+            terms = work.converted(tile) if isinstance(tile, Terms) else scorer.video_terms(tile)
             for i in range(0, len(texts), texts_per_tile):
                 rows = slice(i, i + texts_per_tile)
                 scores[rows, j : j + step] = scorer.scores(texts[rows], terms, work).T
@@ -62,7 +84,7 @@ def score_matrix(
 
 @torch.no_grad()
 def video_terms(
-    pooling: Pooling, frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"]
+    pooling: Pooling | Scorer, frame_embeds: Float[Tensor, "num_videos num_frames embed_dim"]
 ) -> Terms:
     """What scores need of each video, whatever the text: to be computed once and kept.
 
@@ -76,7 +98,7 @@ def video_terms(
 
 @torch.no_grad()
 def attention_weights(
-    pooling: Pooling,
+    pooling: Pooling | Scorer,
     text_embeds: Float[Tensor, "num_texts embed_dim"],
     videos: Float[Tensor, "num_videos num_frames embed_dim"] | Terms,
     pairs: Int[Tensor, "num_pairs 2"],
@@ -100,29 +122,24 @@ def attention_weights(
             )
         texts = scorer.text_terms(text_embeds[pairs[:, 0]])
         chosen = videos[pairs[:, 1]]
-        dtype = next(iter(texts.tensors.values())).dtype
-        terms = chosen.to(dtype) if isinstance(chosen, Terms) else scorer.video_terms(chosen)
+        terms = scorer.video_terms(chosen) if isinstance(chosen, Tensor) else chosen.to(texts.dtype)
         return scorer.frame_weights(texts, terms)
 
 
-def _scorer(pooling: Pooling, embeds: Tensor) -> Scorer:
-    dtype = torch.promote_types(torch.float32, embeds.dtype)
-    for parameter in pooling.parameters():
-        dtype = torch.promote_types(dtype, parameter.dtype)
-    match pooling:
-        case CrossAttentionPooling():
-            return AttentionScorer(pooling, dtype)
-        case MeanPooling():
-            return MeanScorer(dtype)
-        case TopKPooling() | SoftmaxPooling():
-            return FrameWeightScorer(pooling, dtype)
-    raise TypeError(f"{type(pooling).__name__} has no scorer; write one as in baseline_scorers.py")
+def _scorer(pooling: Pooling | Scorer, embeds: Tensor) -> Scorer:
+    if isinstance(pooling, Scorer):
+        return pooling
+    return make_scorer(pooling, torch.promote_types(torch.float32, embeds.dtype))
 
 
-def _check_pair(scorer: Scorer, text_embeds: Tensor, videos: Tensor | Terms) -> None:
+def _check_pair(
+    scorer: Scorer, text_embeds: Tensor, videos: Tensor | Terms, *, check_videos: bool = True
+) -> None:
     _check("text_embeds", text_embeds, ("num_texts", "embed_dim"))
     if isinstance(videos, Terms):
         _check_terms(scorer, text_embeds, videos)
+        if check_videos:
+            check_finite_terms(videos)
         return
     _check("frame_embeds", videos, ("num_videos", "num_frames", "embed_dim"))
     if videos.shape[-1] != text_embeds.shape[-1]:
@@ -144,6 +161,10 @@ def _check_terms(scorer: Scorer, text_embeds: Tensor, videos: Terms) -> None:
             f"the video terms are of width {width}, and text_embeds {list(text_embeds.shape)}: "
             "they were made with another pooling or model"
         )
+
+
+def check_finite_terms(videos: Terms) -> None:
+    """Raise ValueError if a number in the terms of videos is not finite, or there is no video."""
     for name, tensor in videos.tensors.items():
         _check(f"video terms {name!r}", tensor, ("num_videos", *["..."] * (tensor.ndim - 1)))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from xpool.pooling import CrossAttentionPooling, MeanPooling, SoftmaxPooling, TopKPooling
-from xpool.scoring import attention_weights, score_matrix, video_terms
+from xpool.scoring import attention_weights, make_scorer, score_matrix, video_terms
 
 WIDTH = 24
 
@@ -260,3 +260,48 @@ def test_a_pooling_without_a_scorer_is_said(embeds):
 
     with pytest.raises(TypeError, match="Other has no scorer"):
         score_matrix(Other(), *embeds)
+
+
+@pytest.mark.parametrize("pooling", [attention(2, 0), MeanPooling(), TopKPooling(2)])
+def test_a_scorer_takes_the_place_of_its_pooling(pooling):
+    torch.manual_seed(0)
+    texts, frames = torch.randn(5, WIDTH), torch.randn(9, 4, WIDTH)
+    scorer = make_scorer(pooling)
+    expected = score_matrix(pooling, texts, frames)
+    torch.testing.assert_close(score_matrix(scorer, texts, frames), expected, rtol=0, atol=0)
+    kept = video_terms(scorer, frames).to(torch.float16)
+    in_tiles = score_matrix(scorer, texts, kept, videos_per_tile=2, check_videos=False)
+    torch.testing.assert_close(in_tiles, score_matrix(pooling, texts, kept))
+    torch.testing.assert_close(in_tiles, expected, rtol=0, atol=2e-3)
+
+
+def near_the_identity(num_heads):
+    """As a training leaves it, which begins at the identity."""
+    pooling = attention(num_heads, 4)
+    plain = CrossAttentionPooling(WIDTH, num_heads)
+    for parameter, start in zip(pooling.parameters(), plain.parameters(), strict=True):
+        parameter.data = start.data + (parameter.data - start.data) / 10
+    return pooling
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        near_the_identity(1),
+        near_the_identity(3),
+        MeanPooling(),
+        TopKPooling(2),
+        SoftmaxPooling(0.1),
+    ],
+)
+def test_the_best_videos_have_a_vector_with_a_large_product_with_the_probe(pooling):
+    torch.manual_seed(0)
+    scenes = torch.randn(3000, 2, WIDTH).repeat_interleave(3, dim=1)
+    frames = scenes + 0.3 * torch.randn(3000, 6, WIDTH)
+    scorer, texts = make_scorer(pooling), frames[:20, 0] + 0.5 * torch.randn(20, WIDTH)
+    best = score_matrix(scorer, texts, frames).topk(5, dim=1).indices
+    vectors = scorer.frame_vectors(video_terms(scorer, frames))
+    products = torch.einsum("td,vfd->tvf", scorer.probes(scorer.text_terms(texts)), vectors)
+    first = products.amax(dim=2).topk(300, dim=1).indices
+    found = [torch.isin(b, f).double().mean() for b, f in zip(best, first, strict=True)]
+    assert torch.stack(found).mean() >= 0.95

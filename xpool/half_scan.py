@@ -1,0 +1,153 @@
+"""One text against very many videos whose terms lie in float16, as fast as memory is read.
+
+`xpool.scoring.score_matrix` widens terms to float32 in memory, which pays off for many texts. Here
+each number is read once and widened in a register; products and sums are float32.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from llvmlite import ir
+from numba import njit, prange, set_num_threads, types
+from numba.extending import intrinsic
+from torch import Tensor
+
+from xpool.attention_scorer import AttentionScorer
+from xpool.scorer import MIN_NORM, Terms
+
+FEW_TEXTS = 2
+"""Up to so many texts, one after the other here are faster than `score_matrix` with all of them."""
+
+
+@torch.no_grad()
+def scan(
+    scorer: AttentionScorer,
+    text_embed: Float[Tensor, " embed_dim"],
+    videos: Terms,
+    rows: Int[np.ndarray, " num_rows"] | None = None,
+    *,
+    num_threads: int = 1,
+) -> Float[np.ndarray, " num_rows"]:
+    """Cosine similarity of a text with each video of these rows (all, in order, if None).
+
+    `videos` holds float16 on the CPU; that its numbers are finite is not checked. Equal to
+    `score_matrix` of the same terms up to the order of float32 sums. Raises ValueError for terms
+    of another precision or width, a text that is not finite, or a row that is not there.
+    """
+    if videos.dtype != torch.float16:
+        raise ValueError(f"the video terms are {videos.dtype}, and a scan reads float16")
+    if not torch.isfinite(text_embed).all():
+        raise ValueError("text_embed is not finite")
+    width = scorer.embed_dim_of(videos)
+    if text_embed.shape != (width,):
+        raise ValueError(
+            f"text_embed is {list(text_embed.shape)}, and the video terms are of width {width}"
+        )
+    if rows is None:
+        rows = np.arange(len(videos))
+    elif len(rows) and (rows.min() < 0 or rows.max() >= len(videos)):
+        raise ValueError(f"rows from {rows.min()} to {rows.max()} are not all of {len(videos)}")
+    texts = scorer.text_terms(text_embed[None])
+    keys = _bits(videos.tensors["keys"])
+    values = _bits(videos.tensors["values"]) if "values" in videos.tensors else keys
+    by_head = (keys.shape[1], keys.shape[3])
+    scores = np.empty(len(rows), np.float32)
+    set_num_threads(num_threads)
+    _scan(
+        keys,
+        values,
+        _bits(videos.tensors["forms"]),
+        texts.tensors["queries"].float().numpy().reshape(by_head),
+        texts.tensors["probes"].float().numpy().reshape(by_head),
+        scorer.constants(texts).float().numpy()[0],
+        rows.astype(np.int64, copy=False),
+        scores,
+    )
+    return scores
+
+
+def _bits(half: Tensor) -> np.ndarray:
+    """Float16 as numba takes it, which knows no such numbers on a CPU."""
+    return half.numpy().view(np.uint16)
+
+
+def _widening(_typing_context: Any, _bits: Any) -> Any:
+    def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), build
+
+
+_widened: Any = intrinsic(_widening)
+"""The float32 of a float16 that is given by its bits."""
+
+
+def _scan_rows(  # noqa: PLR0917
+    keys: Any,
+    values: Any,
+    forms: Any,
+    queries: Any,
+    probes: Any,
+    constants: Any,
+    rows: Any,
+    scores: Any,
+) -> None:
+    """The steps of `AttentionScorer.scores`, for one text and one video after the other."""
+    num_heads, num_frames, head_dim = keys.shape[1:]
+    size = num_heads * num_frames
+    eps2, eps3, mean_square, scaled_square, cross_shift, shift_square = constants[:6]
+    probe_bias, constant, shift = constants[6:]
+    is_shared = num_heads == 1
+    for i in prange(len(rows)):
+        video = rows[i]
+        weights = np.empty(size, np.float32)
+        product = np.float32(0)
+        for h in range(num_heads):
+            own = weights[h * num_frames : (h + 1) * num_frames]
+            products = np.empty(num_frames, np.float32)
+            for f in range(num_frames):
+                logit, of_probe = np.float32(0), np.float32(0)
+                if is_shared:
+                    for d in range(head_dim):
+                        number = _widened(keys[video, h, f, d])
+                        logit += number * queries[h, d]
+                        of_probe += number * probes[h, d]
+                else:
+                    for d in range(head_dim):
+                        logit += _widened(keys[video, h, f, d]) * queries[h, d]
+                        of_probe += _widened(values[video, h, f, d]) * probes[h, d]
+                own[f], products[f] = logit, of_probe
+            largest = own.max()
+            total = np.float32(0)
+            for f in range(num_frames):
+                own[f] = np.exp(own[f] - largest)
+                total += own[f]
+            for f in range(num_frames):
+                own[f] /= total
+                product += own[f] * products[f]
+        quadratic, linear = np.zeros(3, np.float32), np.zeros(3, np.float32)
+        for form in range(3):
+            for j in range(size):
+                applied = np.float32(0)
+                for k in range(size):
+                    applied += _widened(forms[video, form * size + j, k]) * weights[k]
+                quadratic[form] += applied * weights[j]
+                linear[form] += _widened(forms[video, 3 * size + form, j]) * weights[j]
+        scale2 = 1 / np.sqrt(max(quadratic[0], np.float32(0)) + eps2)
+        variance3 = (quadratic[1] * scale2 + linear[0]) * scale2 + mean_square
+        scale3 = 1 / np.sqrt(max(variance3, np.float32(0)) + eps3)
+        square = (quadratic[2] * scale2 + linear[1]) * scale2 + scaled_square
+        square = (square * scale3 + linear[2] * scale2 + cross_shift) * scale3 + shift_square
+        dot = ((product + probe_bias) * scale2 + constant) * scale3 + shift
+        scores[i] = dot / max(np.sqrt(max(square, np.float32(0))), np.float32(MIN_NORM))
+
+
+_scan: Any = njit(
+    parallel=True,
+    # without a fixed order of the sums the compiler can use vectors
+    fastmath={"reassoc", "contract", "nsz"},
+    error_model="numpy",
+    cache=True,
+)(_scan_rows)
