@@ -38,6 +38,31 @@ def option_value(arguments: list[str], option: str) -> str | None:
     return None
 
 
+def split_positionals(arguments: list[str], example: object) -> tuple[list[str], list[str]]:
+    """The arguments that belong to no option, which may stand anywhere, and the options.
+
+    A switch of `example` takes the argument after it only if that is True or False, any other
+    option always. After `--` nothing is an option.
+    """
+    switches = _switches(example)
+    words: list[str] = []
+    options: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--":
+            return [*words, *waiting], options
+        if argument == "-" or not argument.startswith("-"):
+            words.append(argument)
+            continue
+        options.append(argument)
+        if "=" in argument or argument in ("-h", "--help") or not waiting:
+            continue
+        if argument.replace("_", "-") not in switches or waiting[0] in ("True", "False"):
+            options.append(waiting.pop(0))
+    return words, options
+
+
 def parse(description: str, arguments: list[str], default: Config) -> Config:
     """The config that the options ask for. Raises UserError for what is wrong in them."""
     experiments = (
@@ -102,17 +127,21 @@ def _sentence(box: str) -> str:
 
 def _with_true(example: object, arguments: list[str]) -> list[str]:
     """A switch without a value is on: `--figures` is `--figures True`."""
-    switches = {
-        f"--{name.replace('_', '-')}"
-        for name, value in flatten(example).items()
-        if isinstance(value, bool)
-    }
+    switches = _switches(example)
     spelt: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
         spelt.append(argument)
         if argument.replace("_", "-") in switches and following.startswith("--"):
             spelt.append("True")
     return spelt
+
+
+def _switches(example: object) -> set[str]:
+    return {
+        f"--{name.replace('_', '-')}"
+        for name, value in flatten(example).items()
+        if isinstance(value, bool)
+    }
 
 
 def _check_options(default: object, arguments: list[str]) -> None:

@@ -2,8 +2,12 @@
 
 
 def at_least(section: str, values: object, minimum: float, *names: str) -> None:
-    """Raise ValueError for the first of these fields whose value is below the minimum."""
+    """Raise ValueError for the first of these fields whose value is below the minimum.
+
+    `section` is where they are; empty: at the top.
+    """
     for name in names:
         value = getattr(values, name)
         if not value >= minimum:
-            raise ValueError(f"{section}.{name} must be at least {minimum}, not {value}")
+            where = f"{section}." if section else ""
+            raise ValueError(f"{where}{name} must be at least {minimum}, not {value}")

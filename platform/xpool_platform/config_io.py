@@ -1,7 +1,7 @@
 """Configs as files and as flat parameters."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,17 @@ def flatten(config: Any) -> dict[str, Any]:
 
     visit("", asdict(config))
     return flat
+
+
+def portable(config: ExperimentConfig) -> ExperimentConfig:
+    """What a model's use needs: no path of this machine, no address of a server goes with it."""
+    data = replace(config.data, root="", annotations="", frames_dir="")
+    model = config.model
+    if "/" in model.clip_pretrained:  # a file, and no tag
+        model = replace(model, clip_pretrained="")
+    return ExperimentConfig(
+        name=config.name, data=data, model=model, loss=config.loss, eval=config.eval
+    )
 
 
 def config_bytes(config: ExperimentConfig) -> bytes:

@@ -92,7 +92,7 @@ def decode_videos(
         path = run_dir / ERRORS
         pq.write_table(errors_table(decoded.bad), path)
         tracker.log_artifact(path)
-        lines = _bad_lines(decoded.bad)
+        lines = bad_lines(decoded.bad)
         if len(decoded.bad) > config.data.max_bad_fraction * len(manifest):
             raise UserError(
                 f"{len(decoded.bad)} of {len(manifest)} videos cannot be decoded, more than the "
@@ -125,7 +125,8 @@ def missing_videos(manifest: pa.Table, decoded: DecodedManifest, split: str) -> 
     return [video_id for video_id in in_split if video_id in bad]
 
 
-def _bad_lines(bad: list[BadVideo]) -> str:
+def bad_lines(bad: list[BadVideo]) -> str:
+    """The first MAX_LISTED of them with their reasons."""
     shown = [f"  {video.video_id}: {video.kind}, {video.reason}" for video in bad[:MAX_LISTED]]
     more = [f"  and {len(bad) - MAX_LISTED} more"] if len(bad) > MAX_LISTED else []
     return "\n".join([*shown, *more])

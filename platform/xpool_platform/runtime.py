@@ -73,11 +73,14 @@ def interrupts_held() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def ray_session() -> Iterator[None]:
-    """Ray for the time of a job.
+    """Ray for the time of a job; within another session, that one.
 
     Joins the cluster that RAY_ADDRESS names (`ray job submit` sets it), handing it the packages;
     otherwise starts Ray on this machine and stops it at the end.
     """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.update(WORKER_ENVIRONMENT)
     # the hook of `uv run` would make a new environment for every worker
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 from jaxtyping import UInt8
 
-from xpool_platform.data.video import EncodedVideo
+from xpool_platform.data.video import DecodedVideo, EncodedVideo
 from xpool_platform.errors import UserError
 from xpool_platform.locations import (
     files_below,
@@ -87,10 +87,16 @@ def stored_videos(store: str, names: Sequence[str]) -> dict[str, StoredVideo]:
 
 def read_frames(uri: str, indices: Sequence[int]) -> UInt8[np.ndarray, "num_frames height width 3"]:
     """The frames of these indices. Raises UserError if the file is damaged or gone."""
+    return read_video(uri, indices).frames
+
+
+def read_video(uri: str, indices: Sequence[int]) -> DecodedVideo:
+    """The frames of these indices with their times. Raises UserError as `read_frames`."""
     done: dict[int, np.ndarray] = {}
     try:
         parquet = pq.ParquetFile(pa.BufferReader(read_whole(uri)), page_checksum_verification=True)
-        column = parquet.read(columns=["jpeg"], use_threads=False)["jpeg"].combine_chunks()
+        table = parquet.read(use_threads=False)
+        column = table["jpeg"].combine_chunks()
         jpegs = [memoryview(column[index].as_buffer()).cast("B") for index in indices]
         height, width, _, _ = simplejpeg.decode_jpeg_header(jpegs[0])
         frames = np.empty((len(jpegs), height, width, 3), np.uint8)
@@ -105,7 +111,7 @@ def read_frames(uri: str, indices: Sequence[int]) -> UInt8[np.ndarray, "num_fram
             f"the frames in {uri} cannot be read ({error}); remove that file and run again: the "
             "video will be decoded again"
         ) from error
-    return frames
+    return DecodedVideo(frames=frames, times_s=table["time_s"].to_numpy()[list(indices)])
 
 
 def stored_video(uri: str) -> StoredVideo | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pyarrow import fs as pafs
 
 from xpool_platform.data.video import FRAMES_VERSION, FrameSettings
+from xpool_platform.errors import UserError
 from xpool_platform.locations import (
     PART,
     files_below,
@@ -49,6 +50,17 @@ def open_store(frames_dir: str, settings: FrameSettings, experiment: str) -> str
     use = {"experiment": experiment, "used_at": time.time()}
     write_whole(f"{store}/{USES}/{experiment or 'unnamed'}.json", json.dumps(use).encode())
     return store
+
+
+def read_settings(store: str) -> FrameSettings:
+    """The settings of a store's frames. Raises UserError if this version makes no such frames."""
+    try:
+        about = json.loads(read_whole(f"{store}/{SETTINGS}").to_pybytes())
+        if about.pop("version") == FRAMES_VERSION:
+            return FrameSettings(**about)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{store} is no frame store: {error}") from error
+    raise UserError(f"the frames in {store} are of an older version; decode the videos again")
 
 
 def list_stores(frames_dir: str) -> list[StoreEntry]:

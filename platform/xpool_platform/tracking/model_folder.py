@@ -4,7 +4,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from xpool_platform.checkpoint_files import (
     write_files,
 )
 from xpool_platform.config import ExperimentConfig
-from xpool_platform.config_io import config_bytes, parse_config
+from xpool_platform.config_io import config_bytes, parse_config, portable
 from xpool_platform.tracking.needed_code import NeededCode, needed_code
 
 LOADER = "xpool_platform.packaged_model"
@@ -48,7 +47,7 @@ def save_model_folder(
     `texts` and `videos`, the paths of video files, are its input example. Raises
     DamagedCheckpointError.
     """
-    config = _portable(parse_config(read_file(checkpoint, CONFIG).to_pybytes(), checkpoint))
+    config = portable(parse_config(read_file(checkpoint, CONFIG).to_pybytes(), checkpoint))
     state = read_state(checkpoint)
     weights = read_file(checkpoint, WEIGHTS).to_pybytes()
     code = needed_code([LOADER, CHILD])
@@ -72,17 +71,6 @@ def save_model_folder(
             metadata={"weights": digest_of(weights), "step": state.step},
             model_config={"device": "cpu"},
         )
-
-
-def _portable(config: ExperimentConfig) -> ExperimentConfig:
-    """What a model's use needs: no path of this machine, no address of a server goes with it."""
-    data = replace(config.data, root="", annotations="", frames_dir="")
-    model = config.model
-    if "/" in model.clip_pretrained:  # a file, and no tag
-        model = replace(model, clip_pretrained="")
-    return ExperimentConfig(
-        name=config.name, data=data, model=model, loss=config.loss, eval=config.eval
-    )
 
 
 def _copy_sources(code: NeededCode, folder: Path) -> None:

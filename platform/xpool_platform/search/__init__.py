@@ -1,0 +1,1 @@
+"""Search: an index of videos, sentences against it, and the service with its page."""

@@ -1,0 +1,1 @@
+"""The service on an index: Ray Serve with FastAPI, and the page."""
