@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: setup train test test-slow check bench cluster ui demo-sweep screenshots lock clean
+.PHONY: setup train test test-slow check bench cluster ui demo demo-sweep screenshots lock clean
 
 setup: $(SETUP)
 
@@ -61,6 +61,12 @@ PORT ?= 5000
 
 ui: setup
 	$(BIN)/python jobs/ui.py --port $(PORT)
+
+# The last run's test videos, indexed once, with the page to search them.
+DEMO_PORT ?= 8080
+
+demo: setup
+	$(BIN)/python jobs/demo.py --port $(DEMO_PORT) $(ARGS)
 
 # Four trials in a few minutes on two cores, for the pages to show; typed again it goes on.
 DEMO := --num-trials 4 --train.num-steps 120 --train.evals-per-run 3 \

@@ -8,29 +8,24 @@ is new or changed; --remove ID takes videos out, --remove-missing True all that 
 given ones any more, --compact True writes it anew without them, --check True reads all of it.
 """
 
-import os
 import sys
-from dataclasses import replace
 
 import source_roots  # noqa: F401  # first: it puts the packages below on the path
 from command_line import option_value, parse, run_job, split_name
-from xpool_platform.checkpoint_files import (
-    find_checkpoint,
-    is_checkpoint,
-    read_checkpoint_config,
-)
-from xpool_platform.config import ExperimentConfig
-from xpool_platform.config_io import as_kind
-from xpool_platform.data_config import DataConfig
-from xpool_platform.experiments import experiment
 from xpool_platform.output_dir import resolve_output_dir
-from xpool_platform.search.config import IndexConfig
+from xpool_platform.search.defaults import index_defaults
 
 
 def main() -> None:
     """Parse, index, say what was done."""
     name, options = split_name(sys.argv[1:])
-    config = parse(__doc__ or "", options, as_kind(_default(name, options), IndexConfig))
+    default = index_defaults(
+        option_value(options, "--checkpoint") or "",
+        resolve_output_dir(option_value(options, "--output-dir") or ""),
+        name=name,
+        has_videos=bool(option_value(options, "--videos")),
+    )
+    config = parse(__doc__ or "", options, default)
     # Ray and torch take seconds to import: --help and a mistyped option do not wait for them
     from xpool_platform.console import Console  # noqa: PLC0415
     from xpool_platform.search.launch import run_index  # noqa: PLC0415
@@ -46,26 +41,6 @@ def main() -> None:
     if result.num_added:
         console.line(f'search: python jobs/search.py {result.folder} "a sentence"')
         console.line(f"serve:  python jobs/serve.py {result.folder}")
-
-
-def _default(name: str | None, options: list[str]) -> ExperimentConfig:
-    """The config before the options: the data that are named, else those of the training."""
-    config = ExperimentConfig()
-    checkpoint = option_value(options, "--checkpoint")
-    if checkpoint:
-        output_dir = resolve_output_dir(option_value(options, "--output-dir") or "")
-        path = find_checkpoint(checkpoint, output_dir)
-        config = read_checkpoint_config(path) if is_checkpoint(path) else config
-    if name is not None:
-        config = replace(config, name=name, data=experiment(name).data)
-    elif option_value(options, "--videos"):
-        config = replace(config, name="", data=DataConfig(source="folder"))
-    there = config.output_dir
-    if "XPOOL_OUTPUT_DIR" in os.environ or not os.access(there, os.W_OK):
-        there = ""
-    # what cannot be decoded is listed and left out, however much it is
-    data = replace(config.data, max_bad_fraction=1.0)
-    return replace(config, run_name="", init_from="", output_dir=there, data=data)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ def main() -> None:
     words, options = split_positionals(sys.argv[1:], SearchConfig(index=""))
     example = SearchConfig(index=words[0] if words else "", sentences=tuple(words[1:]))
     config = parse_options(__doc__ or "", options, example)
+    if words[1:] and config.sentences != tuple(words[1:]):
+        raise UserError("sentences are given twice; leave --sentences out")
     if not config.index:
         raise UserError('index is empty; name one: python jobs/search.py INDEX "a sentence"')
     sentences = _sentences(config)

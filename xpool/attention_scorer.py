@@ -20,7 +20,7 @@ class AttentionScorer(Scorer):
             return tensor.detach().to(dtype)
 
         self._pooling, self._dtype = pooling, dtype
-        self._num_heads = heads = pooling.num_heads
+        self.num_heads = heads = pooling.num_heads
         self._norm1 = of(pooling.layer_norm1.weight), of(pooling.layer_norm1.bias)
         self._query = of(pooling.q_proj.weight), of(pooling.q_proj.bias)
         self._key, value = of(pooling.k_proj.weight), of(pooling.v_proj.weight)
@@ -58,8 +58,8 @@ class AttentionScorer(Scorer):
         texts = text_embeds.to(self._dtype)
         unit = F.normalize(texts, dim=-1)
         queries = F.linear(self._normed(texts), *self._query)
-        queries = queries / (queries.shape[-1] // self._num_heads) ** 0.5
-        if self._num_heads == 1:
+        queries = queries / (queries.shape[-1] // self.num_heads) ** 0.5
+        if self.num_heads == 1:
             queries = queries @ self._key
         return Terms(
             {
@@ -77,8 +77,8 @@ class AttentionScorer(Scorer):
             keyed = {"keys": frames[:, None]}
             values = frames[:, None]
         else:
-            keys = F.linear(frames, self._key).unflatten(-1, (self._num_heads, -1))
-            values = F.linear(frames, self._value).unflatten(-1, (self._num_heads, -1))
+            keys = F.linear(frames, self._key).unflatten(-1, (self.num_heads, -1))
+            values = F.linear(frames, self._value).unflatten(-1, (self.num_heads, -1))
             values = values.transpose(1, 2).contiguous()
             keyed = {"keys": keys.transpose(1, 2).contiguous(), "values": values}
         embed_dim = frames.shape[-1]
@@ -102,7 +102,7 @@ class AttentionScorer(Scorer):
         return Terms(keyed | {"forms": forms})
 
     def embed_dim_of(self, videos: Terms) -> int:
-        return self._num_heads * videos.tensors["keys"].shape[-1]
+        return self.num_heads * videos.tensors["keys"].shape[-1]
 
     def values_per_text(self, videos: Terms) -> int:
         rows, size = videos.tensors["forms"].shape[1:]
@@ -138,7 +138,7 @@ class AttentionScorer(Scorer):
         return dots / square.clamp_(min=0).sqrt_().clamp_(min=MIN_NORM)
 
     def frame_weights(self, texts: Terms, videos: Terms) -> Float[Tensor, "num_pairs num_frames"]:
-        queries = texts.tensors["queries"].unflatten(-1, (self._num_heads, -1))
+        queries = texts.tensors["queries"].unflatten(-1, (self.num_heads, -1))
         keys = videos.tensors["keys"]
         logits = torch.einsum("phd,phfd->phf", queries, keys)
         return logits.softmax(dim=-1).mean(dim=1)

@@ -4,13 +4,14 @@
 each number is read once and widened in a register; products and sums are float32.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from llvmlite import ir
-from numba import njit, prange, set_num_threads, types
+from numba import config, njit, prange, set_num_threads, types
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -21,10 +22,38 @@ FEW_TEXTS = 2
 """Up to so many texts, one after the other here are faster than `score_matrix` with all of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScannedText:
+    """What a scan needs of a text, made once for all the videos."""
+
+    width: int
+    queries: Float[np.ndarray, "num_heads head_dim"]
+    probes: Float[np.ndarray, "num_heads head_dim"]
+    constants: Float[np.ndarray, " 9"]
+
+
 @torch.no_grad()
+def scanned_texts(
+    scorer: AttentionScorer, text_embeds: Float[Tensor, "num_texts embed_dim"]
+) -> list[ScannedText]:
+    """Texts made ready for `scan`. Raises ValueError for one that is not finite."""
+    if not torch.isfinite(text_embeds).all():
+        raise ValueError("text_embeds are not finite")
+    texts = scorer.text_terms(text_embeds)
+    by_head = (len(text_embeds), scorer.num_heads, -1)
+    return [
+        ScannedText(text_embeds.shape[1], queries, probes, constants)
+        for queries, probes, constants in zip(
+            texts.tensors["queries"].float().numpy().reshape(by_head),
+            texts.tensors["probes"].float().numpy().reshape(by_head),
+            scorer.constants(texts).float().numpy(),
+            strict=True,
+        )
+    ]
+
+
 def scan(
-    scorer: AttentionScorer,
-    text_embed: Float[Tensor, " embed_dim"],
+    text: ScannedText,
     videos: Terms,
     rows: Int[np.ndarray, " num_rows"] | None = None,
     *,
@@ -34,34 +63,31 @@ def scan(
 
     `videos` holds float16 on the CPU; that its numbers are finite is not checked. Equal to
     `score_matrix` of the same terms up to the order of float32 sums. Raises ValueError for terms
-    of another precision or width, a text that is not finite, or a row that is not there.
+    of another precision or width, or a row that is not there.
     """
     if videos.dtype != torch.float16:
         raise ValueError(f"the video terms are {videos.dtype}, and a scan reads float16")
-    if not torch.isfinite(text_embed).all():
-        raise ValueError("text_embed is not finite")
-    width = scorer.embed_dim_of(videos)
-    if text_embed.shape != (width,):
+    keys = _bits(videos.tensors["keys"])
+    values = _bits(videos.tensors["values"]) if "values" in videos.tensors else keys
+    if keys.shape[1::2] != text.queries.shape:
         raise ValueError(
-            f"text_embed is {list(text_embed.shape)}, and the video terms are of width {width}"
+            f"the text is of width {text.width}, and the video terms of "
+            f"{keys.shape[1] * keys.shape[3]} in {keys.shape[1]} heads"
         )
     if rows is None:
         rows = np.arange(len(videos))
     elif len(rows) and (rows.min() < 0 or rows.max() >= len(videos)):
         raise ValueError(f"rows from {rows.min()} to {rows.max()} are not all of {len(videos)}")
-    texts = scorer.text_terms(text_embed[None])
-    keys = _bits(videos.tensors["keys"])
-    values = _bits(videos.tensors["values"]) if "values" in videos.tensors else keys
-    by_head = (keys.shape[1], keys.shape[3])
     scores = np.empty(len(rows), np.float32)
-    set_num_threads(num_threads)
+    # numba refuses more than it has; a user may ask for any number
+    set_num_threads(min(num_threads, config.NUMBA_NUM_THREADS))
     _scan(
         keys,
         values,
         _bits(videos.tensors["forms"]),
-        texts.tensors["queries"].float().numpy().reshape(by_head),
-        texts.tensors["probes"].float().numpy().reshape(by_head),
-        scorer.constants(texts).float().numpy()[0],
+        text.queries,
+        text.probes,
+        text.constants,
         rows.astype(np.int64, copy=False),
         scores,
     )

@@ -51,6 +51,7 @@ def score_matrix(
     texts_per_tile: int = TEXTS_PER_TILE,
     videos_per_tile: int | None = None,
     check_videos: bool = True,
+    work: Workspace | None = None,
 ) -> Float[Tensor, "num_texts num_videos"]:
     """Cosine similarity of every text with every video as pooled for it.
 
@@ -58,7 +59,8 @@ def score_matrix(
     is off, whatever the pooling's mode, and the arithmetic is float32 at least, also within
     autocast. Memory beyond the result does not grow with the product of texts and videos. Raises
     ValueError for an empty set, shapes that do not fit, or embeddings that are not finite; of
-    videos only with `check_videos`, since looking at each number takes as long as a search.
+    videos only with `check_videos`, since looking at each number takes as long as a search. `work`
+    has buffers that several calls may share, one after the other.
     """
     with _full_precision():
         if texts_per_tile < 1 or (videos_per_tile is not None and videos_per_tile < 1):
@@ -66,7 +68,7 @@ def score_matrix(
         scorer = _scorer(pooling, text_embeds)
         _check_pair(scorer, text_embeds, videos, check_videos=check_videos)
         texts = scorer.text_terms(text_embeds)
-        work = Workspace(texts.dtype, text_embeds.device)
+        work = work or Workspace(texts.dtype, text_embeds.device)
         first = videos[:1] if isinstance(videos, Terms) else scorer.video_terms(videos[:1])
         values_per_video = scorer.values_per_text(first) * min(texts_per_tile, len(texts))
         if first.dtype != texts.dtype:  # then the terms of a tile are converted into a buffer

@@ -40,10 +40,11 @@ class TinyModel:
 
 
 def tiny_model(folder: Path) -> TinyModel:
-    checkpoint, videos = _checkpoint(folder / "run"), _videos(folder / "a corpus")
+    checkpoint = tiny_checkpoint(folder / "run", _private_config())
+    videos = _videos(folder / "a corpus")
     packaged = folder / "packaged"
     save_model_folder(packaged, checkpoint, texts=TEXTS[:2], videos=videos[1:3])
-    scores = _scores(checkpoint, videos, folder / "frames")
+    scores = scores_of(checkpoint, videos, folder / "frames")
     return TinyModel(checkpoint=checkpoint, videos=videos, scores=scores, folder=packaged)
 
 
@@ -66,21 +67,27 @@ def platform_scores(model: XPool, config: ExperimentConfig, rows: list[dict]) ->
     return score_matrix(model.pooling, embeds.text_embeds, embeds.frame_embeds).numpy()
 
 
-def _checkpoint(run_dir: Path) -> str:
+def tiny_checkpoint(run_dir: Path, config: ExperimentConfig | None = None) -> str:
+    """A checkpoint of `shapes`, or of this config."""
     torch.manual_seed(3)
-    config = replace(
-        shapes(),
-        output_dir="/mine/outputs",
-        data=replace(shapes().data, root="/mine/videos"),
-        model=replace(shapes().model, clip_pretrained="/mine/clip.pt"),
-        tracking=TrackingConfig(uri="http://name:secret@server"),
-    )
+    config = config or shapes()
     model = build_model(config.model, load_pretrained=False)
     keeper = CheckpointKeeper(str(run_dir / "checkpoints"))
     state = CheckpointState(step=7, score=12.5)
     keeper.add(model, config, state, TrainingFile({}, {}))
     keeper.wait()
     return keeper.of_step(7)
+
+
+def _private_config() -> ExperimentConfig:
+    """With what nobody else is to see."""
+    return replace(
+        shapes(),
+        output_dir="/mine/outputs",
+        data=replace(shapes().data, root="/mine/videos"),
+        model=replace(shapes().model, clip_pretrained="/mine/clip.pt"),
+        tracking=TrackingConfig(uri="http://name:secret@server"),
+    )
 
 
 def _videos(folder: Path) -> list[str]:
@@ -90,7 +97,8 @@ def _videos(folder: Path) -> list[str]:
     return [str(path) for path in [*paths, write_video(folder / "short.mp4", 5)]]
 
 
-def _scores(checkpoint: str, videos: list[str], store: Path) -> np.ndarray:
+def scores_of(checkpoint: str, videos: list[str], store: Path) -> np.ndarray:
+    """Of TEXTS with these files, by the way that evaluations go."""
     store.mkdir()
     model, config, _ = load_checkpoint(checkpoint)
     guard = DecodeGuard(60, 2**32)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from command_line import option_value, parse, split_name
+from command_line import option_value, parse, parse_options, split_name, split_positionals
 from xpool_platform.config import EvaluationConfig, ExperimentConfig
 from xpool_platform.config_io import as_kind
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import clips, experiment, shapes
+from xpool_platform.search.config import SearchConfig
 
 
 def config_of(*arguments: str) -> ExperimentConfig:
@@ -101,3 +102,54 @@ def test_a_switch_without_a_value_is_on():
         assert parse("", options, default).figures
     both = parse("", ["--save_scores", "--figures", "False"], default)
     assert (both.save_scores, both.figures) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "options"),
+    [
+        ([], [], []),
+        (["films", "a dog"], ["films", "a dog"], []),
+        (["films", "--k", "5", "a dog"], ["films", "a dog"], ["--k", "5"]),
+        (["--k=5", "films", "a dog"], ["films", "a dog"], ["--k=5"]),
+        (["--video=a b.mp4", "films"], ["films"], ["--video=a b.mp4"]),
+        (["--k", "-1", "films"], ["films"], ["--k", "-1"]),
+        (["films", "--json", "a dog"], ["films", "a dog"], ["--json"]),
+        (["films", "--json", "True", "a dog"], ["films", "a dog"], ["--json", "True"]),
+        (["films", "--json", "False"], ["films"], ["--json", "False"]),
+        (["films", "--json=False", "True"], ["films", "True"], ["--json=False"]),
+        (["films", "--json", "--k", "5"], ["films"], ["--json", "--k", "5"]),
+        (["films", "-"], ["films", "-"], []),
+        (["films", "--video", "-"], ["films"], ["--video", "-"]),
+        (["films", "--json", "-"], ["films", "-"], ["--json"]),
+        (["--k", "5", "--", "films", "--json", "-x"], ["films", "--json", "-x"], ["--k", "5"]),
+        (["films", "--json", "--", "a dog"], ["films", "a dog"], ["--json"]),
+        (["films", "--k"], ["films"], ["--k"]),
+        (["-h", "films"], ["films"], ["-h"]),
+        (["--help", "films"], ["films"], ["--help"]),
+        (["films", "--no-such", "x"], ["films"], ["--no-such", "x"]),
+        (["films", ""], ["films", ""], []),
+    ],
+)
+def test_words_may_stand_anywhere_between_options(arguments, words, options):
+    before = list(arguments)
+    assert split_positionals(arguments, SearchConfig(index="")) == (words, options)
+    assert arguments == before
+
+
+def test_a_switch_may_be_spelt_with_underscores():
+    config = as_kind(experiment("shapes"), EvaluationConfig)
+    for spelt in ("--save_scores", "--save-scores"):
+        assert split_positionals([spelt, "a"], config) == (["a"], [spelt])
+        assert split_positionals([spelt, "True", "a"], config) == (["a"], [spelt, "True"])
+
+
+def test_the_options_of_a_search_are_parsed_wherever_they_stand():
+    arguments = ["films", "--json", "a dog", "--k", "5", "--method=two-stage", "-"]
+    words, options = split_positionals(arguments, SearchConfig(index=""))
+    example = SearchConfig(index=words[0], sentences=tuple(words[1:]))
+    config = parse_options("Search.", options, example)
+    assert config == SearchConfig(
+        index="films", sentences=("a dog", "-"), json=True, k=5, method="two-stage"
+    )
+    with pytest.raises(UserError, match="k must be from 1 to 100, not 0"):
+        parse_options("Search.", ["--k", "0"], example)

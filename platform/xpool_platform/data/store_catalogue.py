@@ -12,6 +12,7 @@ from xpool_platform.locations import (
     PART,
     files_below,
     filesystem_of,
+    is_file,
     read_whole,
     remove_folder,
     write_whole,
@@ -50,6 +51,19 @@ def open_store(frames_dir: str, settings: FrameSettings, experiment: str) -> str
     use = {"experiment": experiment, "used_at": time.time()}
     write_whole(f"{store}/{USES}/{experiment or 'unnamed'}.json", json.dumps(use).encode())
     return store
+
+
+def is_store(location: str) -> bool:
+    """Whether this is the folder of a frame store, and no folder with a file of such a name.
+
+    Raises OSError where it cannot be told.
+    """
+    path = f"{location}/{SETTINGS}"
+    try:
+        about = json.loads(read_whole(path).to_pybytes()) if is_file(path) else None
+    except ValueError:
+        return False
+    return isinstance(about, dict) and {"version", "decoder", "min_frames"} <= about.keys()
 
 
 def read_settings(store: str) -> FrameSettings:

@@ -1,6 +1,7 @@
 """An index made or changed: what is new is encoded, and all of it becomes the index at once."""
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,12 @@ import torch
 from xpool.model import XPool
 from xpool.scorer import Scorer
 from xpool.scoring import make_scorer, video_terms
+from xpool_platform.checkpoint_files import MANIFEST
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Stage
 from xpool_platform.data.frame_store import video_name
 from xpool_platform.errors import UserError
-from xpool_platform.locations import identity
+from xpool_platform.locations import identity, is_file
 from xpool_platform.search.encode_videos import encoded_videos
 from xpool_platform.search.first_stage import (
     TRAINED_ON,
@@ -31,10 +33,12 @@ from xpool_platform.search.index_files import (
     CANDIDATES,
     ENTRY,
     MODELS,
+    PART,
     SEGMENTS,
     STAGES,
     IndexVersion,
     SegmentEntry,
+    finish_folder,
     parse_segment,
 )
 from xpool_platform.search.indexed_model import save_indexed_model
@@ -121,8 +125,13 @@ def new_version(
     folder: Path, model: XPool, config: ExperimentConfig, fingerprint: str, checkpoint: str
 ) -> IndexVersion:
     """An index without videos, of this model, of which a copy is written."""
-    if not (folder / MODELS / fingerprint).is_dir():
-        save_indexed_model(folder / MODELS / fingerprint, model, config)
+    place = folder / MODELS / fingerprint
+    if not is_file(f"{place}/{MANIFEST}"):
+        part = place.with_name(f"{fingerprint}{PART}")
+        shutil.rmtree(part, ignore_errors=True)  # a job was killed while it wrote
+        reference = checkpoint if is_file(checkpoint) else ""
+        save_indexed_model(part, model, config, reference=reference)
+        finish_folder(part, place)
     num_frames, embed_dim = config.data.num_frames, model.embed_dim
     example = video_terms(model.pooling, torch.ones(1, num_frames, embed_dim))
     return IndexVersion(
@@ -178,6 +187,7 @@ class IndexWriter:
                 batches = counted(encoded_videos(model, config, part, thumbnail_side))
                 entry = self.write(name, batches, num_videos=len(part))
             entries.append(entry)
+            self._stage_name = self._stage_name or entry.first_stage
             done += len(part)
             stage(done, len(videos), "videos")
         return entries
@@ -207,7 +217,7 @@ class IndexWriter:
         ]
         for i in range(0, len(kept), videos_per_segment):
             part = kept[i : i + videos_per_segment]
-            digest = hashlib.blake2b(digest_size=16)
+            digest = hashlib.blake2b(f"{self._two_stage_from}\n".encode(), digest_size=16)
             for segment, row in part:
                 digest.update(f"{segment.entry.name}:{row}\n".encode())
             name = digest.hexdigest()

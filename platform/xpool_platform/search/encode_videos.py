@@ -22,6 +22,7 @@ from xpool.scoring import check_finite_terms, make_scorer, video_terms
 from xpool.transforms import eval_transform
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.data.frame_store import read_video
+from xpool_platform.data.plain_text import shown
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import TEXTS_AT_ONCE
 from xpool_platform.placement import WHERE_TRAINING
@@ -66,6 +67,14 @@ class VideoEncoder:
                 "diverged, or its checkpoint is damaged"
             )
         texts = [text for row in rows for text in row["captions"]]
+        caption_embeds = self.text_embeds(texts).half().cpu()
+        bad = ~torch.isfinite(caption_embeds).all(dim=1)
+        if bad.any():
+            raise UserError(
+                f"the model gives no finite embedding in float16 for the caption "
+                f"{shown(texts[int(bad.nonzero()[0])])}; its training diverged, or its checkpoint "
+                "is damaged"
+            )
         return EncodedVideos(
             rows=[
                 {**row, "times_s": clip.times_s.tolist()}
@@ -73,7 +82,7 @@ class VideoEncoder:
             ],
             terms=half_terms(video_terms(self._scorer, frame_embeds), rows),
             mean_embeds=mean_embeds(frame_embeds).half().cpu(),
-            caption_embeds=self.text_embeds(texts).half().cpu().numpy(),
+            caption_embeds=caption_embeds.numpy(),
             thumbnails=[self._thumbnails(clip) for clip in clips],
         )
 

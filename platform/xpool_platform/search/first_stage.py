@@ -16,9 +16,11 @@ import faiss
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from xpool_platform.errors import UserError
 from xpool_platform.search.index_files import PART, finish_folder
 
 MAX_WIDTH = 128
@@ -79,8 +81,7 @@ def learn_first_stage(sample: Float[Tensor, "num_samples width"], num_vectors: i
     index = faiss.index_factory(axes.shape[1], f"IVF{num_lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     index.train((centred @ axes).numpy())
     lists = faiss.serialize_index(index).tobytes()
-    name = hashlib.blake2b(lists, digest_size=8).hexdigest()
-    return FirstStage(name=name, mean=mean, axes=axes, empty_lists=lists)
+    return FirstStage(name=_name(mean, axes, lists), mean=mean, axes=axes, empty_lists=lists)
 
 
 def save_first_stage(folder: Path, stage: FirstStage) -> None:
@@ -96,14 +97,16 @@ def save_first_stage(folder: Path, stage: FirstStage) -> None:
 
 
 def load_first_stage(folder: Path, name: str) -> FirstStage:
-    """A stage by its name."""
-    tensors = load_file(folder / name / AXES)
-    return FirstStage(
-        name=name,
-        mean=torch.from_numpy(tensors["mean"]),
-        axes=torch.from_numpy(tensors["axes"]),
-        empty_lists=(folder / name / LISTS).read_bytes(),
-    )
+    """A stage by its name. Raises UserError if it is damaged."""
+    try:
+        tensors = load_file(folder / name / AXES)
+        mean, axes = (torch.from_numpy(tensors[part]) for part in ("mean", "axes"))
+        lists = (folder / name / LISTS).read_bytes()
+    except (OSError, KeyError, SafetensorError) as error:
+        raise UserError(f"{folder / name} cannot be read ({error}); make the index anew") from error
+    if _name(mean, axes, lists) != name:
+        raise UserError(f"{folder / name} is not what was written; make the index anew")
+    return FirstStage(name=name, mean=mean, axes=axes, empty_lists=lists)
 
 
 def save_lists(path: Path, lists: Any) -> None:
@@ -119,3 +122,11 @@ def load_lists(path: Path) -> Any:
 def set_threads(count: int) -> None:
     """How many threads a search takes."""
     faiss.omp_set_num_threads(count)
+
+
+def _name(mean: Tensor, axes: Tensor, lists: bytes) -> str:
+    """A name that changes with any of them."""
+    digest = hashlib.blake2b(lists, digest_size=8)
+    for tensor in (mean, axes):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -169,19 +169,19 @@ def write_version(folder: Path, version: IndexVersion) -> IndexVersion:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(folder)
+    _sync(folder)
     return version
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """One job at a time writes an index; what it leaves unnamed at its end is removed.
+    """One job at a time writes an index.
 
     Raises UserError if another one writes, or the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = [path.name for path in folder.iterdir() if path.name not in _OWN]
+        strangers = [path.name for path in folder.iterdir() if not _is_own(path.name)]
         if strangers and not (folder / INDEX).exists():
             raise UserError(
                 f"out {str(folder)!r} has other files in it ({', '.join(sorted(strangers)[:3])}); "
@@ -208,6 +208,11 @@ def writing(folder: Path) -> Iterator[None]:
 _OWN = {INDEX, LOCK, SEGMENTS, STAGES, MODELS, "errors.parquet"}
 
 
+def _is_own(name: str) -> bool:
+    # a job that was killed as it wrote leaves a part of its INDEX
+    return name in _OWN or (name.startswith(INDEX) and name.endswith(PART))
+
+
 def remove_unnamed(folder: Path) -> None:
     """Remove what no index names any more. Whoever has it open goes on reading it."""
     version = read_version(folder)
@@ -226,22 +231,21 @@ def remove_unnamed(folder: Path) -> None:
 
 
 def entries_of(folder: Path) -> dict[str, FileEntry]:
-    """All files of a folder, which are brought onto the disk before."""
+    """All files of a folder."""
     entries = {}
     for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
         entries[path.name] = FileEntry(num_bytes=path.stat().st_size, blake2b=digest_of_file(path))
     return entries
 
 
 def finish_folder(part: Path, folder: Path) -> None:
-    """Give a folder that is written its name, in one step."""
-    _sync_folder(part)
+    """Give a folder that is written its name, in one step, once all of it is on the disk."""
+    for path in (*part.iterdir(), part):
+        _sync(path)
     if folder.exists():
         shutil.rmtree(folder)
     part.rename(folder)
-    _sync_folder(folder.parent)
+    _sync(folder.parent)
 
 
 def check_sizes(folder: Path, segment: SegmentEntry) -> None:
@@ -282,7 +286,7 @@ def parse_segment(content: bytes) -> SegmentEntry:
     """What a segment says of itself. Raises ValueError."""
     try:
         return _converter.structure(json.loads(content), SegmentEntry)
-    except cattrs.BaseValidationError as error:
+    except (cattrs.BaseValidationError, AttributeError, TypeError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -292,8 +296,8 @@ def segment_bytes(segment: SegmentEntry) -> bytes:
     return json.dumps(values, indent=1).encode()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from safetensors.torch import save
 
+from xpool.convert import load_reference_checkpoint
 from xpool.model import XPool
 from xpool_platform.checkpoint import copied, load_checkpoint
 from xpool_platform.checkpoint_files import (
@@ -17,6 +18,7 @@ from xpool_platform.checkpoint_files import (
     CheckpointState,
     is_checkpoint,
     read_checkpoint_config,
+    read_file,
     state_bytes,
     write_files,
 )
@@ -25,8 +27,12 @@ from xpool_platform.config_io import as_kind, config_bytes, portable
 from xpool_platform.data.video import FrameSettings
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.trained_model import load_model
+from xpool_platform.locations import read_whole
 
 Config = TypeVar("Config", bound=ExperimentConfig)
+
+REFERENCE = "reference.pth"
+"""The copy of a file of the authors."""
 
 FORMAT = 1
 """Raised when the same model begins to give other terms."""
@@ -82,19 +88,31 @@ def fingerprint_of(model: XPool, config: ExperimentConfig) -> str:
     return digest.hexdigest()
 
 
-def save_indexed_model(folder: Path, model: XPool, config: ExperimentConfig) -> None:
-    """A copy of the model, to be read as a checkpoint; its training's paths are not in it."""
-    files = {
-        WEIGHTS: save(copied(model.state_dict())),
-        CONFIG: config_bytes(portable(config)),
-        STATE: state_bytes(CheckpointState(step=0)),
-    }
+def save_indexed_model(
+    folder: Path, model: XPool, config: ExperimentConfig, *, reference: str = ""
+) -> None:
+    """A copy of the model, to be read again; its training's paths are not in it.
+
+    `reference` is the authors' file that the model was read from, if it was: that is copied, since
+    only it says how its towers are built.
+    """
+    files: dict[str, bytes] = {CONFIG: config_bytes(portable(config))}
+    if reference:
+        files[REFERENCE] = read_whole(reference).to_pybytes()
+    else:
+        files[WEIGHTS] = save(copied(model.state_dict()))
+        files[STATE] = state_bytes(CheckpointState(step=0))
     write_files(str(folder), files)
 
 
 def load_indexed_model(folder: Path, fingerprint: str) -> tuple[XPool, ExperimentConfig]:
     """The copy, which has to be the model of this fingerprint. Raises UserError if it is not."""
-    model, config, _ = load_checkpoint(folder)
+    config = read_checkpoint_config(str(folder))
+    if (folder / REFERENCE).is_file():
+        read_file(str(folder), REFERENCE)  # compares it with its hash
+        model = load_reference_checkpoint(folder / REFERENCE, config.model)
+    else:
+        model = load_checkpoint(folder)[0]
     if fingerprint_of(model, config) != fingerprint:
         raise UserError(
             f"{folder} is not the model that the index was made with, so its scores would mean "

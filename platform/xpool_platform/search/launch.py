@@ -79,8 +79,14 @@ def run_index(config: IndexConfig, console: Console) -> IndexResult:
     if config.check:
         version = read_version(folder)
         num_bytes = check_hashes(folder, version)
+        model, _ = load_indexed_model(folder / MODELS / version.model, version.fingerprint)
+        SearchIndex(
+            folder, version, model.pooling
+        )  # reads the first stages, whose names are hashes
         console.line(f"{num_bytes / 2**20:,.1f} MiB of {folder} are as they were written")
         return _unchanged(folder, version)
+    if config.remove or config.compact:
+        read_version(folder)
     with writing(folder):
         before = read_version(folder) if (folder / INDEX).exists() else None
         if config.remove or config.compact:
@@ -153,7 +159,7 @@ def _indexed(  # noqa: PLR0917
 ) -> IndexResult:
     output_dir = prepare_output_dir(config)
     os.chdir(output_dir)  # raylets of one machine replace each other's copy of a job's folder
-    manifest = _manifest(source, config)
+    manifest, damaged = _manifest(source, config)
     with ray_session(), raised_as_user_error():
         check_cluster(config)
         if source.data is not None:
@@ -162,28 +168,29 @@ def _indexed(  # noqa: PLR0917
         if manifest is None:
             manifest = made_manifest(config, output_dir, console)
         manifest = of_split(manifest, config.split)
-        videos, bad = _decoded(manifest, config, source, console)
-        _report_bad(folder, bad, len(manifest), config, console)
+        videos, bad = manifest, damaged
+        if not source.store:
+            videos, bad = _decoded(manifest, config, console)
+        _report_bad(folder, bad, len(videos) + len(bad), config, console)
         index = _open(folder, version, model, config)
         rows = indexed_rows(videos)
         change = change_to(index.segments, rows, remove_missing=config.remove_missing)
         return _changed(folder, config, model, version, change, bad, console)
 
 
-def _manifest(source: Source, config: IndexConfig) -> pa.Table | None:
+def _manifest(source: Source, config: IndexConfig) -> tuple[pa.Table | None, list[BadVideo]]:
+    """The videos, None where the job makes its own; and what of a frame store is damaged."""
     if source.store:
         return stored_manifest(source.store, FrameSettings.of(config.data))
     if source.manifest is not None:
-        return source.manifest
+        return source.manifest, []
     assert source.data is not None
-    return own_manifest(replace(config, data=source.data))
+    return own_manifest(replace(config, data=source.data)), []
 
 
 def _decoded(
-    manifest: pa.Table, config: IndexConfig, source: Source, console: Console
+    manifest: pa.Table, config: IndexConfig, console: Console
 ) -> tuple[pa.Table, list[BadVideo]]:
-    if source.store:
-        return manifest, []
     check_storage({"data.frames_dir": frames_dir(config)})
     store = open_store(frames_dir(config), FrameSettings.of(config.data), config.name or "search")
     with console.stage("decoding") as stage:

@@ -32,20 +32,21 @@ def moments_of(
     """The moments that a text attends to, the best first, at most MAX_MOMENTS.
 
     A moment is a run of frames each of which has more than the share that all would have alike; a
-    frame that is sampled again, since its video has few, counts once with all its shares.
+    frame that is sampled again, since its video has few, has the shares of all its samples.
     """
-    frames: list[tuple[float, float]] = []
+    frames: list[list[float]] = []
     for time, weight in zip(times_s, weights, strict=True):
-        if frames and frames[-1][0] == time:
-            frames[-1] = time, frames[-1][1] + weight
-        else:
-            frames.append((time, weight))
-    bounds = frame_bounds([time for time, _ in frames], start_s, end_s)
-    level = min(1 / len(frames), max(weight for _, weight in frames) * 0.999)
+        if not frames or frames[-1][0] != time:
+            frames.append([time, 0.0, 0.0])
+        frames[-1][1] += weight
+        frames[-1][2] += 1 / len(times_s)
+    bounds = frame_bounds([time for time, _, _ in frames], start_s, end_s)
+    most = max(weight / alike for _, weight, alike in frames)
+    level = min(1.0, 0.999 * most)  # where all are alike, all of it is the moment
     found: list[Moment] = []
     last = -2
-    for i, (_, weight) in enumerate(frames):
-        if weight <= level:
+    for i, (_, weight, alike) in enumerate(frames):
+        if weight <= level * alike:
             continue
         if last == i - 1:
             run = found.pop()

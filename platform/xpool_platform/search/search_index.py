@@ -1,19 +1,19 @@
 """An index that is open: the best videos for texts, attention, similar videos, captions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from xpool.attention_scorer import AttentionScorer
 from xpool.pooling import Pooling
-from xpool.scorer import Scorer, Terms
+from xpool.scorer import Scorer, Terms, Workspace
 from xpool.scoring import attention_weights, make_scorer, score_matrix
 from xpool_platform.errors import UserError
 from xpool_platform.search.config import Method
@@ -123,6 +123,7 @@ class SearchIndex:
         """
         best = _Best(len(text_embeds), k)
         two_stage = self.method_for(method) == "two-stage"
+        score = self._scoring_of(text_embeds)
         for number, segment in enumerate(self.segments):
             lists = self._lists[number]
             if two_stage and lists is not None:
@@ -130,7 +131,7 @@ class SearchIndex:
                 continue
             for batch in self._own_batches(number):
                 first = int(segment.starts[batch])
-                scores = self._scores(text_embeds, segment.batch(batch))
+                scores = score(segment.batch(batch))
                 scores[:, self._removed_in(segment, batch)] = -np.inf
                 best.add(number, scores, np.arange(first, first + scores.shape[1]))
         return best.hits()
@@ -219,38 +220,48 @@ class SearchIndex:
         probes = self._scorer.probes(self._scorer.text_terms(text_embeds)).float()
         per_video = lists.ntotal // segment.entry.num_videos
         for text, rows in enumerate(stage.candidates(lists, probes, per_video)):
+            score = self._scoring_of_rows(text_embeds[text])
             present = rows[~np.isin(rows, segment.removed)]
+            if len(present) < min(best.k, segment.entry.num_present):
+                # of long videos, or where most were taken out, they are too few: then all
+                every = np.arange(segment.entry.num_videos)
+                present = np.setdiff1d(every, segment.removed)
             batches = np.searchsorted(segment.starts, present, side="right") - 1
             for batch in np.unique(batches).tolist():
-                if not self._is_own(batch):
-                    continue
-                own = present[batches == batch]
-                inside = own - int(segment.starts[batch])
-                scores = self._scores_of_rows(text_embeds[text], segment.batch(batch), inside)
-                best.add(number, scores[None], own, text=text)
+                if self._is_own(batch):
+                    own = present[batches == batch]
+                    scores = score(segment.batch(batch), own - int(segment.starts[batch]))
+                    best.add(number, scores[None], own, text=text)
 
-    def _scores(
-        self, text_embeds: Tensor, terms: Terms
-    ) -> Float[np.ndarray, "num_texts num_videos"]:
+    def _scoring_of(self, text_embeds: Tensor) -> Callable[[Terms], np.ndarray]:
+        """What gives the scores [num_texts, num_videos] of a batch."""
         scorer, threads = self._scorer, self._num_threads
         if isinstance(scorer, AttentionScorer) and self.version.num_videos >= SCAN_FROM:
-            from xpool.half_scan import FEW_TEXTS, scan  # noqa: PLC0415  # takes a second
+            from xpool.half_scan import FEW_TEXTS, scan, scanned_texts  # noqa: PLC0415  # takes 1 s
 
             if len(text_embeds) <= FEW_TEXTS:
-                return np.stack(
-                    [scan(scorer, text, terms, num_threads=threads) for text in text_embeds]
+                texts = scanned_texts(scorer, text_embeds)
+                return lambda terms: np.stack(
+                    [scan(text, terms, num_threads=threads) for text in texts]
                 )
-        return score_matrix(self._scorer, text_embeds, terms, check_videos=False).numpy()
+        work = Workspace(torch.float32, torch.device("cpu"))
+        return lambda terms: score_matrix(
+            scorer, text_embeds, terms, check_videos=False, work=work
+        ).numpy()
 
-    def _scores_of_rows(
-        self, text_embed: Tensor, terms: Terms, rows: np.ndarray
-    ) -> Float[np.ndarray, " num_rows"]:
-        if isinstance(self._scorer, AttentionScorer):
-            from xpool.half_scan import scan  # noqa: PLC0415  # takes a second
+    def _scoring_of_rows(
+        self, text_embed: Tensor
+    ) -> Callable[[Terms, Int[np.ndarray, " num_rows"]], Float[np.ndarray, " num_rows"]]:
+        """What gives the scores of some rows of a batch."""
+        scorer, threads = self._scorer, self._num_threads
+        if isinstance(scorer, AttentionScorer):
+            from xpool.half_scan import scan, scanned_texts  # noqa: PLC0415  # takes a second
 
-            return scan(self._scorer, text_embed, terms, rows, num_threads=self._num_threads)
-        chosen = terms[torch.from_numpy(rows)]
-        return score_matrix(self._scorer, text_embed[None], chosen, check_videos=False).numpy()[0]
+            text = scanned_texts(scorer, text_embed[None])[0]
+            return lambda terms, rows: scan(text, terms, rows, num_threads=threads)
+        return lambda terms, rows: score_matrix(
+            scorer, text_embed[None], terms[torch.from_numpy(rows)], check_videos=False
+        ).numpy()[0]
 
     def _own_batches(self, number: int) -> Iterator[int]:
         return (b for b in range(self.segments[number].num_batches) if self._is_own(b))
@@ -283,7 +294,7 @@ class _Best:
     """The k best of each text so far."""
 
     def __init__(self, num_texts: int, k: int) -> None:
-        self._k = k
+        self.k = k
         self._found: list[list[Hit]] = [[] for _ in range(num_texts)]
 
     def add(
@@ -295,22 +306,28 @@ class _Best:
         text: int = 0,
     ) -> None:
         """Scores of these rows, of the texts from `text` on; minus infinity: not there."""
-        count = min(self._k, len(rows))
+        count = min(self.k, len(rows))
         if not count:
             return
-        # partition first: sorting all scores would take longer than the scan
-        chosen = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        for i, columns in enumerate(chosen):
+        for i, its in enumerate(scores):
             own = [
-                Hit(segment, int(rows[column]), float(scores[i, column]))
-                for column in columns
-                if scores[i, column] > -np.inf
+                Hit(segment, int(rows[column]), float(its[column]))
+                for column in _largest(its, count)
+                if its[column] > -np.inf
             ]
             merged = sorted(
                 self._found[text + i] + own, key=lambda hit: (-hit.score, hit.segment, hit.row)
             )
-            self._found[text + i] = merged[: self._k]
+            self._found[text + i] = merged[: self.k]
 
     def hits(self) -> list[list[Hit]]:
         """Those of each text, the best first."""
         return self._found
+
+
+def _largest(scores: Float[np.ndarray, " num_rows"], count: int) -> Int[np.ndarray, " num_chosen"]:
+    """Where the largest scores are, in any order; of equal ones the first."""
+    # partition first: sorting all scores would take longer than the scan
+    least = -np.partition(-scores, count - 1)[count - 1]
+    above = np.flatnonzero(scores > least)
+    return np.concatenate([above, np.flatnonzero(scores == least)[: count - len(above)]])

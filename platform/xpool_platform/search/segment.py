@@ -20,10 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from xpool.scorer import Terms
+from xpool_platform.errors import UserError
 from xpool_platform.search.index_files import (
     ENTRY,
     PART,
@@ -98,28 +99,17 @@ class SegmentWriter:
         self._thumbnails = _writer(self._part / THUMBNAILS, THUMBNAIL_SCHEMA)
         schema = pa.schema([("row", pa.int64()), ("embed", _fixed([embed_dim]))])
         self._captions = _writer(self._part / CAPTIONS, schema)
-        self._waiting: list[dict[str, Tensor]] = []
+        self._waiting: list[EncodedVideos] = []
         self._num_waiting = self._num_videos = self._num_captions = 0
 
     def add(self, videos: EncodedVideos) -> None:
         """The next videos."""
-        first_row = self._num_videos
-        self._videos.write_batch(_batch(videos.rows, VIDEO_SCHEMA))
-        self._thumbnails.write_batch(
-            _batch([{"jpegs": jpegs} for jpegs in videos.thumbnails], THUMBNAIL_SCHEMA)
-        )
-        counts = [len(row["captions"]) for row in videos.rows]
-        assert sum(counts) == len(videos.caption_embeds)
-        if sum(counts):
-            of_row = np.repeat(first_row + np.arange(len(counts)), counts)
-            columns = [pa.array(of_row), _fixed_array(videos.caption_embeds)]
-            self._captions.write_batch(pa.RecordBatch.from_arrays(columns, ["row", "embed"]))
-        self._waiting.append({**videos.terms.tensors, MEAN: videos.mean_embeds})
+        pictures = [{"jpegs": jpegs} for jpegs in videos.thumbnails]
+        self._thumbnails.write_batch(pa.RecordBatch.from_pylist(pictures, schema=THUMBNAIL_SCHEMA))
+        self._waiting.append(videos)
         self._num_waiting += len(videos.rows)
-        self._num_videos += len(videos.rows)
-        self._num_captions += sum(counts)
         if self._num_waiting >= ROWS_PER_BATCH:
-            self._write_terms()
+            self._write()
 
     def finish(self, *, first_stage: str = "") -> SegmentEntry:
         """Close the files and give the segment its name. `folder` of the writer may get others
@@ -145,17 +135,31 @@ class SegmentWriter:
     def close(self) -> None:
         """Write what waits; no more videos come."""
         if self._waiting:
-            self._write_terms()
+            self._write()
         for writer in (self._terms, self._videos, self._thumbnails, self._captions):
             writer.close()
 
-    def _write_terms(self) -> None:
-        tensors = {
-            name: torch.cat([tensors[name] for tensors in self._waiting]) for name in self._shapes
-        }
-        columns = [_fixed_array(tensor.numpy()) for tensor in tensors.values()]
-        self._terms.write_batch(pa.RecordBatch.from_arrays(columns, list(tensors)))
-        self._waiting, self._num_waiting = [], 0
+    def _write(self) -> None:
+        """A batch of each file but the thumbnails, which would fill the memory."""
+        waiting, self._waiting = self._waiting, []
+        rows = [row for videos in waiting for row in videos.rows]
+        self._videos.write_batch(pa.RecordBatch.from_pylist(rows, schema=VIDEO_SCHEMA))
+        counts = [len(row["captions"]) for row in rows]
+        embeds = np.concatenate([videos.caption_embeds for videos in waiting])
+        assert sum(counts) == len(embeds)
+        if len(embeds):
+            of_row = np.repeat(self._num_videos + np.arange(len(counts)), counts)
+            columns = [pa.array(of_row), _fixed_array(embeds)]
+            self._captions.write_batch(pa.RecordBatch.from_arrays(columns, ["row", "embed"]))
+        tensors = [{**videos.terms.tensors, MEAN: videos.mean_embeds} for videos in waiting]
+        columns = [
+            _fixed_array(torch.cat([each[name] for each in tensors]).numpy())
+            for name in self._shapes
+        ]
+        self._terms.write_batch(pa.RecordBatch.from_arrays(columns, list(self._shapes)))
+        self._num_videos += len(rows)
+        self._num_captions += len(embeds)
+        self._num_waiting = 0
 
 
 class Segment:
@@ -170,9 +174,12 @@ class Segment:
         self.videos: pa.Table = _reader(folder / VIDEOS).read_all()
         self._shapes: dict[str, list[int]] = json.loads(self._terms.schema.metadata[SHAPES])
         self.removed = np.array(entry.removed, dtype=np.int64)
-        counts = [self._terms.get_batch(i).num_rows for i in range(self._terms.num_record_batches)]
-        self.starts = np.cumsum([0, *counts])
+        self.starts = _starts(self._terms)
         """The first row of each batch, and the number of rows."""
+
+    @cached_property
+    def _thumbnail_starts(self) -> Int[np.ndarray, " num_starts"]:
+        return _starts(self._thumbnails)
 
     @cached_property
     def has_thumbnails(self) -> bool:
@@ -230,13 +237,12 @@ class Segment:
 
     def thumbnail(self, row: int, position: int) -> bytes | None:
         """The JPEG file of a frame of a video; None if none was kept."""
-        for number in range(self._thumbnails.num_record_batches):
-            batch = self._thumbnails.get_batch(number)
-            if row < len(batch):
-                jpegs = batch.column(0)[row].values
-                return jpegs[position].as_py() if 0 <= position < len(jpegs) else None
-            row -= len(batch)
-        return None
+        if not 0 <= row < self._thumbnail_starts[-1]:
+            return None
+        number = int(np.searchsorted(self._thumbnail_starts, row, side="right") - 1)
+        batch = self._thumbnails.get_batch(number)
+        jpegs = batch.column(0)[row - int(self._thumbnail_starts[number])].values
+        return jpegs[position].as_py() if 0 <= position < len(jpegs) else None
 
     def encoded(self, rows: np.ndarray) -> EncodedVideos:
         """Some rows as they were encoded, copied, for another segment."""
@@ -281,8 +287,9 @@ def _fixed_array(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
 
 
-def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(rows, schema=schema)
+def _starts(reader: pa.RecordBatchFileReader) -> Int[np.ndarray, " num_starts"]:
+    counts = [reader.get_batch(number).num_rows for number in range(reader.num_record_batches)]
+    return np.cumsum([0, *counts])
 
 
 def _writer(path: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:
@@ -290,7 +297,10 @@ def _writer(path: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:
 
 
 def _reader(path: Path) -> pa.RecordBatchFileReader:
-    return pa.ipc.open_file(pa.memory_map(str(path)))
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make the index anew") from error
 
 
 def _tensor(column: pa.FixedSizeListArray) -> Tensor:

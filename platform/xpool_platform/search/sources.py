@@ -1,9 +1,12 @@
 """What is indexed: anyone's folder, file of captions, manifest or frame store, as one table."""
 
+import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,17 +14,18 @@ import pyarrow.parquet as pq
 
 from xpool_platform.data.caption_files import NAMES, READERS
 from xpool_platform.data.captions_txt import read_txt
+from xpool_platform.data.decode import BadVideo
 from xpool_platform.data.frame_store import frames_uri, stored_videos
 from xpool_platform.data.manifest import SCHEMA
 from xpool_platform.data.plain_text import id_problem, named
 from xpool_platform.data.problems import problems_error
-from xpool_platform.data.store_catalogue import SETTINGS, read_settings
+from xpool_platform.data.store_catalogue import is_store, read_settings
 from xpool_platform.data.text_files import check_file
 from xpool_platform.data.video import FrameSettings
 from xpool_platform.data.video_files import file_problem, video_files
 from xpool_platform.data_config import DataConfig
 from xpool_platform.errors import UserError
-from xpool_platform.locations import absolute, files_below, is_file, is_uri
+from xpool_platform.locations import absolute, files_below, is_file, is_uri, readable
 
 MANIFEST_COLUMNS = ("video_id", "uri")
 """By which a manifest is told from a file of captions."""
@@ -48,7 +52,9 @@ def find_source(videos: str, data: DataConfig) -> Source:
     videos, or that is wrong as a manifest.
     """
     place = absolute(videos)
-    if is_file(f"{place}/{SETTINGS}"):
+    with readable(place):
+        has_frames = is_store(place)
+    if has_frames:
         return Source(store=place)
     if not is_uri(place) and os.path.isfile(place):
         if _is_manifest(place):
@@ -65,8 +71,9 @@ def find_source(videos: str, data: DataConfig) -> Source:
     return Source(manifest=_files(place))
 
 
-def stored_manifest(store: str, settings: FrameSettings) -> pa.Table:
-    """The videos of a frame store, with `frames_uri`, `num_frames` and `duration_s`.
+def stored_manifest(store: str, settings: FrameSettings) -> tuple[pa.Table, list[BadVideo]]:
+    """The videos of a frame store, with `frames_uri`, `num_frames` and `duration_s`; and those
+    whose files are damaged.
 
     They go by the names of their files in it, and have neither a file to play nor captions. Raises
     UserError if the store's frames are not of these settings, or it is empty.
@@ -98,7 +105,12 @@ def stored_manifest(store: str, settings: FrameSettings) -> pa.Table:
     }
     for name, column in columns.items():
         table = table.append_column(name, column)
-    return table
+    bad = [
+        BadVideo(name, frames_uri(store, name), "", "damaged", "its frames cannot be read")
+        for name in names
+        if name not in found
+    ]
+    return table, bad
 
 
 def _of_folder(data: DataConfig, root: str, annotations: str) -> DataConfig:
@@ -165,24 +177,43 @@ def _read_manifest(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no manifest: {error}") from error
     rows = manifest.to_pylist()
+    if not rows:
+        raise UserError(f"{path} has no videos in it; write a row for each")
     problems = []
     ids = Counter(row["video_id"] for row in rows)
     for number, row in enumerate(rows, start=1):
         row["captions"] = [text for text in row["captions"] or [] if text]
-        row["split"] = row["split"] or ""
-        if not row["video_id"] or (why := id_problem(row["video_id"])):
-            problems.append(f"row {number}: video_id {why if row['video_id'] else 'is empty'}")
-        elif ids[row["video_id"]] > 1:
-            problems.append(f"row {number}: {named(row['video_id'])} is there more than once")
-        uri = row["uri"] or ""
-        if not is_uri(uri):
-            row["uri"] = os.path.realpath(path.parent / uri)
-            why = file_problem(Path(row["uri"])) if uri else "is empty"
-            if why:
-                problems.append(f"row {number}: the file {named(uri)} {why}")
+        row["split"], row["uri"] = row["split"] or "", row["uri"] or ""
+        problems += [f"row {number}: {why}" for why in _row_problems(row, path.parent, ids)]
     if problems:
         raise problems_error(str(path), problems, "correct the manifest, then run again")
+    for row in rows:
+        if not is_uri(row["uri"]):
+            row["uri"] = os.path.realpath(path.parent / row["uri"])
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _row_problems(row: dict[str, Any], folder: Path, ids: Counter[str]) -> Iterator[str]:
+    if why := id_problem(row["video_id"] or ""):
+        yield f"video_id {why}"
+    elif ids[row["video_id"]] > 1:
+        yield f"{named(row['video_id'])} is there more than once"
+    uri = row["uri"]
+    if not is_uri(uri):
+        why = id_problem(uri) or file_problem(Path(os.path.realpath(folder / uri)))
+        if why:
+            yield f"the file {named(uri)} {why}"
+    if why := _segment_problem(row["start_s"], row["end_s"]):
+        yield why
+
+
+def _segment_problem(start_s: float | None, end_s: float | None) -> str | None:
+    for name, seconds in (("start_s", start_s), ("end_s", end_s)):
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            return f"{name} is {seconds:g}, not a time in seconds"
+    if end_s is not None and (start_s or 0.0) >= end_s:
+        return f"start_s {start_s or 0.0:g} is not before end_s {end_s:g}"
+    return None
 
 
 def of_split(videos: pa.Table, split: str) -> pa.Table:

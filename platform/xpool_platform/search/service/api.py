@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi import Path as InPath
 from fastapi import Query as InQuery
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field
 
@@ -169,6 +170,12 @@ def build_api(collection: Collection, measures: Measures, settings: ApiSettings)
     @api.exception_handler(_TooManyError)
     async def refused(_request: Request, error: _TooManyError) -> Response:
         return too_many(error.wait_s)
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        # without what was sent: JSON has no form for a NaN or half of a surrogate pair
+        said = [{key: each[key] for key in ("type", "loc", "msg")} for each in error.errors()]
+        return JSONResponse({"detail": said}, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     @api.exception_handler(UserError)
     async def broken(_request: Request, error: UserError) -> Response:

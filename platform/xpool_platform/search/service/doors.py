@@ -64,8 +64,8 @@ class Rate:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def allows(self, address: str, amount: int = 1) -> bool:
-        """Count so much for an address, if it has that much left."""
-        return self._limiter.hit(self._item, address, cost=amount)
+        """Count so much for an address, if it has that much left, or all that there is."""
+        return self._limiter.hit(self._item, address, cost=min(amount, self._item.amount))
 
     def wait_s(self, address: str) -> int:
         """Seconds until an address has something left."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import secrets
 import socket
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from ray import serve
@@ -62,7 +64,7 @@ def service(config: ServiceConfig) -> Iterator[Service]:
         serve.run(_application(config, folder, token, cpus), name=APP, route_prefix="/")
         shown = "127.0.0.1" if config.host in EVERYWHERE else config.host
         shown = f"[{shown}]" if ":" in shown else shown
-        query = f"?token={token}" if token else ""
+        query = f"?token={quote(token, safe='')}" if token else ""
         yield Service(address=f"http://{shown}:{port}/{query}", token=token)
     finally:
         if os.environ.get("RAY_ADDRESS"):  # a Ray of this job's own ends with all that is in it
@@ -139,6 +141,8 @@ def _token(config: ServiceConfig) -> str:
     token = config.token or os.environ.get("XPOOL_SEARCH_TOKEN", "")
     if token and len(token) < 16:
         raise UserError("XPOOL_SEARCH_TOKEN must have at least 16 characters; unset it to get one")
+    if not re.fullmatch("[!-~]*", token):
+        raise UserError("the token has spaces or other than ASCII in it, which no header can carry")
     return token or ("" if is_loopback(config.host) else secrets.token_urlsafe(24))
 
 
