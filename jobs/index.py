@@ -32,8 +32,10 @@ def main() -> None:
 
     console = Console()
     result = run_index(config, console)
+    if config.check:
+        return
     if result.bad:
-        console.line(f"{len(result.bad)} videos are left out: {result.errors_path}")
+        console.line(f"all that was left out: {result.errors_path}")
     console.line(
         f"{result.folder}: {result.version.num_videos:,} videos, version {result.version.version} "
         f"({result.num_added:,} added, {result.num_removed:,} taken out)"

@@ -258,7 +258,7 @@ class TestStores:
         with pytest.raises(UserError, match=r"short_side=64.* was trained on .*short_side=224"):
             stored_manifest(store, other)
 
-    def test_a_file_of_that_name_makes_no_store(self, store, tmp_path):
+    def test_a_file_of_that_name_makes_no_store(self, tmp_path):
         folder = tmp_path / "films"
         folder.mkdir()
         (folder / "one.mp4").write_bytes(b"a film")

@@ -40,7 +40,10 @@ def print_example(captions: CaptionsAnswer, similar: SimilarAnswer, console: Con
         [str(found.rank), found.caption, f"{found.score:.4f}", found.video_id]
         for found in captions.results
     ]
-    console.rows(f"captions that fit {captions.video_id}", ["", "caption", "score", "of"], rows)
+    if rows:
+        console.rows(f"captions that fit {captions.video_id}", ["", "caption", "score", "of"], rows)
+    else:
+        console.line("the index has no captions")
     console.rows(
         f"videos like {similar.video_id}",
         ["", "video", "cosine", "a caption"],
