@@ -78,11 +78,11 @@ demo-sweep: setup
 	elif test -e "$(SWEEP)/run.json"; then $(BIN)/python jobs/tune.py --resume demo-sweep; \
 	else $(BIN)/python jobs/tune.py shapes --run-name demo-sweep $(DEMO); fi
 
-# The pictures in docs/, of three runs of the default experiment; needs Chromium.
+# The pictures in docs/, of runs of the default experiment; needs Chromium.
 screenshots: setup
 	XPOOL_WHOLE_RUNS=1 XPOOL_SCREENSHOTS="$(CURDIR)/outputs/screenshots" \
-	  $(BIN)/python -m pytest -m slow tests/integration/test_mlflow_pages.py
-	cp outputs/screenshots/mlflow_run.png outputs/screenshots/mlflow_compare.png docs
+	  $(BIN)/python -m pytest -m slow tests/integration/test_mlflow_pages.py tests/integration/test_demo.py
+	cd outputs/screenshots && cp mlflow_run.png mlflow_compare.png search.png ../../docs
 
 lock:
 	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --generate-hashes \

