@@ -45,7 +45,7 @@ def test_search(made, capsys):
     queries = made.queries
     index.search(queries[:1], K, "exhaustive"), index.search(queries[:1], K, "two-stage"), read()
     times: dict[str, list[float]] = {
-        name: [] for name in ("read", "exhaustive", "two-stage", "16 at once")
+        name: [] for name in ("read", "exhaustive", "two-stage", "32 at once")
     }
     for run in range(NUM_RUNS):
         query = queries[run % len(queries)][None]
@@ -53,8 +53,8 @@ def test_search(made, capsys):
         times["exhaustive"].append(seconds_of(lambda: index.search(query, K, "exhaustive")))  # noqa: B023
         times["two-stage"].append(seconds_of(lambda: index.search(query, K, "two-stage")))  # noqa: B023
         if run % 5 == 0:
-            several = queries[torch.arange(run, run + 16) % len(queries)]
-            times["16 at once"].append(
+            several = queries[torch.arange(run, run + 32) % len(queries)]
+            times["32 at once"].append(
                 seconds_of(lambda: index.search(several, K, "exhaustive"))  # noqa: B023
             )
     start = time.perf_counter()

@@ -46,7 +46,7 @@ class IndexConfig(ExperimentConfig):
     thumbnail_side: int = 96
     """Pixels of the short side of the frames that are shown; 0: none are kept."""
 
-    videos_per_segment: int = 102_400
+    videos_per_segment: int = 98_304
     """Videos in one part of the index: what a build that was interrupted begins again with."""
 
     two_stage_from: int = 20_000
@@ -132,7 +132,7 @@ class ServiceConfig:
     queries_per_minute: int = 600
     """Queries that one address may ask of a replica in a minute; more get status 429."""
 
-    batch_size: int = 16
+    batch_size: int = 32
     """Queries that wait together are answered in one pass over the index, at most so many."""
 
     batch_wait_s: float = 0.005

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,7 @@ class SearchIndex:
             if two_stage and lists is not None:
                 self._search_candidates(number, text_embeds, best)
                 continue
-            for batch in self._own_batches(number):
-                first = int(segment.starts[batch])
-                scores = score(segment.batch(batch))
-                scores[:, self._removed_in(segment, batch)] = -np.inf
-                best.add(number, scores, np.arange(first, first + scores.shape[1]))
+            self._add(best, number, partial(_batch_scores, score, segment))
         return best.hits()
 
     def attention(
@@ -167,11 +164,7 @@ class SearchIndex:
         best = _Best(1, k)
         embed = F.normalize(mean_embed, dim=-1)
         for number, segment in enumerate(self.segments):
-            for batch in self._own_batches(number):
-                first = int(segment.starts[batch])
-                scores = (segment.mean_embeds(batch).float() @ embed)[None].numpy()
-                scores[:, self._removed_in(segment, batch)] = -np.inf
-                best.add(number, scores, np.arange(first, first + scores.shape[1]))
+            self._add(best, number, partial(_cosines, embed, segment))
         return best.hits()[0]
 
     def captions_for(self, terms: Terms, k: int) -> list[CaptionHit]:
@@ -263,16 +256,21 @@ class SearchIndex:
             scorer, text_embed[None], terms[torch.from_numpy(rows)], check_videos=False
         ).numpy()[0]
 
-    def _own_batches(self, number: int) -> Iterator[int]:
-        return (b for b in range(self.segments[number].num_batches) if self._is_own(b))
+    def _add(self, best: "_Best", number: int, scores_of: Callable[[int], np.ndarray]) -> None:
+        """Add the scores [num_texts, num_videos] of all of a segment's batches that are its own."""
+        segment = self.segments[number]
+        batches = [batch for batch in range(segment.num_batches) if self._is_own(batch)]
+        if not batches:
+            return
+        scores = np.concatenate([scores_of(batch) for batch in batches], axis=1)
+        starts, stops = segment.starts[batches], segment.starts[np.array(batches) + 1]
+        rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+        if len(segment.removed):
+            scores[:, np.isin(rows, segment.removed)] = -np.inf
+        best.add(number, scores, rows)
 
     def _is_own(self, batch: int) -> bool:
         return batch % self._shard[1] == self._shard[0]
-
-    def _removed_in(self, segment: Segment, batch: int) -> np.ndarray:
-        first, stop = segment.starts[batch], segment.starts[batch + 1]
-        removed = segment.removed
-        return removed[(removed >= first) & (removed < stop)] - first
 
 
 def open_index(
@@ -288,6 +286,18 @@ def open_index(
             if not left or read_version(folder).version == version.version:
                 raise
     raise AssertionError
+
+
+def _batch_scores(
+    score: Callable[[Terms], np.ndarray], segment: Segment, batch: int
+) -> Float[np.ndarray, "num_texts num_videos"]:
+    return score(segment.batch(batch))
+
+
+def _cosines(
+    embed: Float[Tensor, " embed_dim"], segment: Segment, batch: int
+) -> Float[np.ndarray, "1 num_videos"]:
+    return (segment.mean_embeds(batch).float() @ embed)[None].numpy()
 
 
 class _Best:
