@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import open_clip
+import torch
+from jaxtyping import Float, Int
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from torch import Tensor, nn
 
@@ -67,6 +69,29 @@ def freeze_lower_layers(clip: nn.Module, num_layers: int) -> None:
                     parameter.requires_grad_(False)
         for block in blocks[:num_layers]:
             block.requires_grad_(False)
+
+
+def encode_text_prefix(
+    clip: Any, tokens: Int[Tensor, "num_texts context_length"]
+) -> Float[Tensor, "num_texts embed_dim"]:
+    """What `clip.encode_text` gives, up to rounding, without the work on what follows the texts.
+
+    CLIP's text tower is causal and is read at the end token, so that the padding after it has no
+    part in the result; of a sentence that is most of the 77 tokens. Towers of another kind read
+    all.
+    """
+    is_causal = isinstance(clip, open_clip.CLIP) and clip.attn_mask is not None
+    if not is_causal or clip.text_pool_type != "argmax":
+        return clip.encode_text(tokens)
+    ends = tokens.argmax(dim=-1)  # the end token has the largest number
+    length = int(ends.max()) + 1
+    dtype = clip.transformer.get_cast_dtype()
+    x = clip.token_embedding(tokens[:, :length]).to(dtype)
+    x = x + clip.positional_embedding[:length].to(dtype)
+    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+    x = x[torch.arange(len(x), device=x.device), ends]
+    project = clip.text_projection
+    return project(x) if isinstance(project, nn.Linear) else x @ project
 
 
 def build_tokenizer(config: ModelConfig) -> Tokenizer:

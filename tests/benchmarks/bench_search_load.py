@@ -7,6 +7,7 @@ quarters ask for videos, the rest what the page asks for then: attention, thumbn
 import asyncio
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -64,12 +65,11 @@ def served(index: Path, *options: str) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def replica_bytes(job: psutil.Process) -> int:
-    """Memory of the process that answers that is its own: mapped files are the kernel's."""
-    replicas = [p for p in job.children(recursive=True) if "ServeReplica" in p.name()]
-    replicas = replicas or [
-        p for p in job.children(recursive=True) if "ServeReplica" in " ".join(p.cmdline())
-    ]
-    return sum(process.memory_full_info().uss for process in replicas)
+    """Memory of the process that answers, without the files that it maps."""
+    replicas = [p for p in job.children(recursive=True) if "ServeReplica" in p.cmdline()[0]]
+    assert replicas
+    lines = [Path(f"/proc/{p.pid}/status").read_text(encoding="ascii") for p in replicas]
+    return sum(1024 * int(re.search(r"RssAnon:\s+(\d+)", each)[1]) for each in lines)
 
 
 class Load:

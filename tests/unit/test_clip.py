@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from xpool.clip import build_clip, build_tokenizer
+from xpool.clip import build_clip, build_tokenizer, encode_text_prefix
 from xpool.clip_names import check_clip_name, clip_image_size
 from xpool.config import LossConfig, ModelConfig
 from xpool.model import build_model
@@ -85,3 +85,25 @@ def test_weights_that_a_checkpoint_replaces_may_be_gone():
     build_model(config, load_pretrained=False)
     with pytest.raises(ValueError, match=r"/gone/towers.pt' is neither a checkpoint file"):
         build_model(config)
+
+
+@pytest.mark.parametrize("name", ["tiny", "ViT-B-32"])
+@torch.no_grad()
+def test_what_follows_a_text_has_no_part_in_it(name):
+    torch.manual_seed(0)
+    config = ModelConfig(clip_name=name)
+    clip = build_clip(config, load_pretrained=False).eval()
+    texts = ["a dog", "a much longer sentence about two dogs " * 20, "", "2 red circles!"]
+    for some in (texts, texts[:1], [texts[0], texts[3]]):
+        tokens = build_tokenizer(config)(some)
+        torch.testing.assert_close(
+            encode_text_prefix(clip, tokens), clip.encode_text(tokens), rtol=1e-5, atol=1e-5
+        )
+
+
+@torch.no_grad()
+def test_towers_of_another_kind_read_all():
+    torch.manual_seed(0)
+    clip = open_clip.create_model("ViT-B-16-SigLIP", pretrained=None).eval()
+    tokens = torch.randint(1, 1000, (2, clip.context_length))
+    assert torch.equal(encode_text_prefix(clip, tokens), clip.encode_text(tokens))

@@ -14,7 +14,7 @@ from ray.util import ActorPool
 from torch import Tensor
 from torch.nn import functional as F
 
-from xpool.clip import Tokenizer, build_tokenizer
+from xpool.clip import Tokenizer, build_tokenizer, encode_text_prefix
 from xpool.model import XPool
 from xpool.sampling import uniform_frame_indices
 from xpool.scorer import Terms
@@ -105,7 +105,7 @@ class VideoEncoder:
         for i in range(0, len(texts), TEXTS_AT_ONCE):
             tokens = self._tokenizer(texts[i : i + TEXTS_AT_ONCE]).to(self._device)
             with self._autocast():
-                parts.append(self._model.encode_text(tokens).float())
+                parts.append(encode_text_prefix(self._model.clip, tokens).float())
         return torch.cat(parts)
 
     def _thumbnails(self, clip: SampledClip) -> list[bytes]:
