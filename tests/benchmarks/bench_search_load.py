@@ -126,7 +126,7 @@ def test_load(tmp_path, capsys):
     with_recall(made, measure_recall(index, made.queries, "synthetic texts"))
     del index
     with served(made.folder, "--queries-per-minute", "100000") as (address, job):
-        asyncio.run(load(address, SECONDS / 4))  # threads, buffers and the compiler's cache
+        asyncio.run(load(address, SECONDS / 2))  # threads, buffers and the compiler's cache
         before = replica_bytes(job)
         start = time.monotonic()
         seen = asyncio.run(load(address, SECONDS))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from xpool.scorer import Terms
@@ -20,6 +19,7 @@ from xpool_platform.errors import UserError
 from xpool_platform.search.answers import AttentionAnswer, CaptionAnswer, VideoAnswer
 from xpool_platform.search.config import Method
 from xpool_platform.search.searcher import Searcher
+from xpool_platform.search.service.batches import Batches
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +70,16 @@ class Collection:
         # one search after the other: each takes all threads
         self._thread = ThreadPoolExecutor(1)
 
-        async def answers(queries: list[Query]) -> list[list[VideoAnswer] | UserError]:
+        async def answered(queries: list[Query]) -> list[list[VideoAnswer] | UserError]:
             on_batch(len(queries))
             return await self._answers(queries)
 
-        in_batches: Any = serve.batch(max_batch_size=batch_size, batch_wait_timeout_s=batch_wait_s)
-        self._answered: Callable[[Query], Awaitable[list[VideoAnswer] | UserError]]
-        self._answered = in_batches(answers)
+        self._batches = Batches(answered, max_size=batch_size, wait_s=batch_wait_s)
         keep_fresh(searcher)
 
     async def search(self, queries: Sequence[Query]) -> list[list[VideoAnswer]]:
         """The videos of each query. Raises UserError for a method that the index does not have."""
-        answers = await asyncio.gather(*(self._answered(query) for query in queries))
+        answers = await asyncio.gather(*(self._batches(query) for query in queries))
         for answer in answers:
             if isinstance(answer, UserError):
                 raise answer
