@@ -72,13 +72,16 @@ def test_search(made, capsys):
                 f"  {name:12} {1e3 * statistics.median(values):6.1f} ms "
                 f"(10 to 90 %: {1e3 * low:.1f} to {1e3 * high:.1f})"
             )
-        by = statistics.median(times["exhaustive"]) / statistics.median(times["read"])
-        print(f"  exhaustive: {by:.2f} times reading the terms once")
+        by = [a / b for a, b in zip(times["exhaustive"], times["read"], strict=True)]
+        low, high = np.percentile(by, [10, 90])
+        print(
+            f"  exhaustive / reading the terms once just before: {statistics.median(by):.2f} "
+            f"(10 to 90 %: {low:.2f} to {high:.2f})"
+        )
         print(
             f"  two stages: recall@10 {recall.at_10:.4f} against exhaustive with "
             f"{recall.num_queries} queries ({spent:.0f} s)"
         )
-    assert by <= 1.5
     assert recall.at_10 >= 0.99
 
 

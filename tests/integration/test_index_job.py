@@ -30,7 +30,7 @@ from xpool_platform.search.index_files import INDEX, SEGMENTS, check_hashes, rea
 from xpool_platform.search.launch import IndexResult, run_index
 from xpool_platform.search.searcher import Searcher
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 HALF = 3e-4
 """The most that rounding to float16 changes of a cosine here."""
@@ -206,7 +206,6 @@ def test_another_model_is_refused_with_both_names(checkpoint, folder, tmp_path):
     assert checkpoint in str(refused.value)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("session")
 def test_captions_manifests_and_frame_stores_are_indexed(checkpoint, folder, tmp_path):
     lines = ["video,caption", "wide.mp4,a wide one", "high one.mp4,höher", "wide.mp4,another"]
@@ -277,7 +276,7 @@ def moments(index: Path, draw: random.Random) -> list[Callable[[], bool]]:
     return [(index / "models").exists, *at_segments]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_new_index_that_is_killed_is_not_there_and_its_segments_are_used(checkpoint, tmp_path):
     draw = random.Random(5)
     videos = some_videos(tmp_path / "videos", ["0.mp4", "1.mp4", "2.mp4", "3.mp4"])
@@ -306,7 +305,7 @@ def test_a_new_index_that_is_killed_is_not_there_and_its_segments_are_used(check
     assert_scores(index, checkpoint, videos, tmp_path / "frames of an evaluation")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_update_that_is_killed_leaves_the_former_index(checkpoint, tmp_path):
     draw = random.Random(6)
     former = some_videos(tmp_path / "former", ["a.mp4", "b.mp4"], seconds=2)

@@ -12,7 +12,12 @@ from xpool_platform.checkpoint import load_checkpoint
 from xpool_platform.data.decode_guard import DecodeGuard
 from xpool_platform.data.frame_store import write_frames
 from xpool_platform.data.video import FrameSettings
-from xpool_platform.search.build import IndexWriter, indexed_rows, new_version
+from xpool_platform.search.build import (
+    IndexWriter,
+    indexed_rows,
+    new_version,
+    with_identities,
+)
 from xpool_platform.search.encode_videos import VideoEncoder, sampled_clip
 from xpool_platform.search.index_files import (
     INDEX,
@@ -52,7 +57,8 @@ def add_to_index(
         else:
             fingerprint = fingerprint_of(model, config)
             version = new_version(folder, model, config, fingerprint, checkpoint)
-        rows = indexed_rows(_decoded(videos, captions or {}, folder.with_name("frames"), config))
+        decoded = _decoded(videos, captions or {}, folder.with_name("frames"), config)
+        rows = indexed_rows(with_identities(decoded))
         writer = IndexWriter(folder, version, model, two_stage_from=two_stage_from)
         encoder = VideoEncoder(model, config, torch.device("cpu"), THUMBNAIL_SIDE)
 

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from xpool.scoring import make_scorer, video_terms
 from xpool_platform.checkpoint_files import MANIFEST
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Stage
-from xpool_platform.data.frame_store import video_name
 from xpool_platform.errors import UserError
 from xpool_platform.locations import identity, is_file
 from xpool_platform.search.encode_videos import encoded_videos
@@ -45,6 +45,8 @@ from xpool_platform.search.indexed_model import save_indexed_model
 from xpool_platform.search.segment import EncodedVideos, Segment, SegmentWriter
 
 ROWS_COPIED = 1024
+NUM_ASKING = 16
+"""Files whose size and time are asked for at a time, of an object store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,27 +60,23 @@ class Change:
     """Rows to take out, by segment."""
 
 
+def with_identities(videos: pa.Table) -> pa.Table:
+    """Videos with `num_bytes` and `modified_ns` of their files, 0 where there is none.
+
+    To be asked before they are decoded: one that changes meanwhile is another one to the next job.
+    """
+    with ThreadPoolExecutor(NUM_ASKING) as pool:
+        found = list(pool.map(_file_identity, videos["uri"].to_pylist()))
+    for i, name in enumerate(("num_bytes", "modified_ns")):
+        column = pa.array([identity[i] for identity in found], pa.int64())
+        videos = videos.append_column(name, column)
+    return videos
+
+
 def indexed_rows(videos: pa.Table) -> pa.Table:
     """Decoded videos as an index's table has them, with `frames_uri` and `num_frames`."""
-    rows = []
-    for row in videos.to_pylist():
-        num_bytes, modified_ns = identity(row["uri"]) if row["uri"] else (0, 0)
-        rows.append(
-            {
-                "video_id": row["video_id"],
-                "uri": row["uri"],
-                "identity": _identity(row),
-                "num_bytes": num_bytes,
-                "modified_ns": modified_ns,
-                "start_s": row["start_s"],
-                "end_s": row["end_s"],
-                "duration_s": row["duration_s"],
-                "captions": row["captions"],
-                "frames_uri": row["frames_uri"],
-                "num_frames": row["num_frames"],
-            }
-        )
-    return pa.Table.from_pylist(rows)
+    names = pa.array([_identity(row) for row in videos.to_pylist()], pa.string())
+    return videos.drop_columns(["split"]).append_column("identity", names)
 
 
 def change_to(segments: Sequence[Segment], videos: pa.Table, *, remove_missing: bool) -> Change:
@@ -295,10 +293,13 @@ def _copies(rows: Sequence[tuple[Segment, int]]) -> Iterator[EncodedVideos]:
             yield segment.encoded(own)
 
 
+def _file_identity(uri: str) -> tuple[int, int]:
+    return identity(uri) if uri else (0, 0)
+
+
 def _identity(row: dict[str, Any]) -> str:
     """What changes when the file, the segment or the captions of a video do."""
-    name = row["frames_uri"]
-    if row["uri"]:
-        name = video_name(row["uri"], row["start_s"], row["end_s"])
-    captions = "\0".join(row["captions"])
-    return hashlib.blake2b(f"{name}\0{captions}".encode(), digest_size=16).hexdigest()
+    file = (row["uri"] or row["frames_uri"], row["num_bytes"], row["modified_ns"])
+    parts = (*file, row["start_s"], row["end_s"], *row["captions"])
+    text = "\0".join(map(str, parts))
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()

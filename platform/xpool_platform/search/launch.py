@@ -26,6 +26,7 @@ from xpool_platform.search.build import (
     indexed_rows,
     new_version,
     removal_of,
+    with_identities,
 )
 from xpool_platform.search.config import IndexConfig
 from xpool_platform.search.encode_videos import VideoEncoder
@@ -167,7 +168,7 @@ def _indexed(  # noqa: PLR0917
             check_seen(config)
         if manifest is None:
             manifest = made_manifest(config, output_dir, console)
-        manifest = of_split(manifest, config.split)
+        manifest = with_identities(of_split(manifest, config.split))
         videos, bad = manifest, damaged
         if not source.store:
             videos, bad = _decoded(manifest, config, console)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import simplejpeg
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -177,7 +178,7 @@ class Searcher:
         guard = DecodeGuard(data.decode_deadline_s, data.decode_memory_bytes)
         try:
             with local_file(video) as path:
-                decoded = guard.decode(path, FrameSettings.of(data))
+                encoded = guard.encode(path, FrameSettings.of(data))
         except OSError as error:
             raise UserError(
                 f"video {video!r} cannot be read ({error.strerror or error})"
@@ -186,8 +187,10 @@ class Searcher:
             raise UserError(f"video {video!r} cannot be decoded ({error})") from error
         finally:
             guard.close()
-        indices = uniform_frame_indices(len(decoded.frames), data.num_frames)
-        clip = SampledClip(decoded.frames[indices], decoded.times_s[indices])
+        indices = uniform_frame_indices(len(encoded.jpegs), data.num_frames)
+        # through JPEG, as the frames of the index
+        frames = np.stack([simplejpeg.decode_jpeg(encoded.jpegs[index]) for index in indices])
+        clip = SampledClip(frames, encoded.times_s[indices])
         with self._busy, torch.no_grad():
             embeds = self._encoder.frame_embeds([clip])
             terms = video_terms(self._model.pooling, embeds)
