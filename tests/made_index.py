@@ -11,10 +11,10 @@ from torch import Tensor
 
 from xpool.pooling import Pooling
 from xpool.scoring import video_terms
-from xpool_platform.search.build import IndexWriter
 from xpool_platform.search.encode_videos import mean_embeds
 from xpool_platform.search.index_files import IndexVersion, write_version
-from xpool_platform.search.segment import EncodedVideos
+from xpool_platform.search.index_writer import IndexWriter
+from xpool_platform.search.segment_files import EncodedVideos
 
 
 def row_of(video_id: str, captions: Sequence[str] = (), num_frames: int = 6) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from synthetic_index import NUM_FRAMES, SyntheticIndex, synthetic_index, with_re
 from xpool_platform.search.index_files import CANDIDATES, SEGMENTS
 from xpool_platform.search.recall import measure_recall
 from xpool_platform.search.search_index import open_index
-from xpool_platform.search.segment import TERMS
+from xpool_platform.search.segment_files import TERMS
 
 NUM_RUNS = int(os.environ.get("BENCH_RUNS", "30"))
 NUM_VIDEOS = int(os.environ.get("BENCH_VIDEOS", "100000"))

@@ -17,11 +17,11 @@ from xpool.config import ModelConfig
 from xpool.model import XPool, build_model
 from xpool.scoring import make_scorer, video_terms
 from xpool_platform.config import ExperimentConfig
-from xpool_platform.search.build import IndexWriter, new_version
 from xpool_platform.search.encode_videos import mean_embeds
 from xpool_platform.search.index_files import IndexVersion, write_version
+from xpool_platform.search.index_writer import IndexWriter, new_version
 from xpool_platform.search.indexed_model import fingerprint_of
-from xpool_platform.search.segment import EncodedVideos
+from xpool_platform.search.segment_files import EncodedVideos
 
 WIDTH, NUM_FRAMES, NUM_SCENES = 512, 12, 3
 VIDEOS_AT_ONCE = 2048

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from tiny_index import add_to_index, some_videos
 from tiny_model import tiny_checkpoint
 
-from xpool_platform.search import segment
+from xpool_platform.search import segment_writer
 from xpool_platform.search.config import ServiceConfig
 from xpool_platform.search.index_files import INDEX, IndexVersion, read_version, write_version
 from xpool_platform.search.searcher import Searcher
@@ -58,7 +58,7 @@ def made(tmp_path_factory) -> Made:
     checkpoint = tiny_checkpoint(folder / "run")
     videos = some_videos(folder / "videos", IDS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segment, "ROWS_PER_BATCH", 3)
+        patch.setattr(segment_writer, "ROWS_PER_BATCH", 3)
         add_to_index(folder / "index", checkpoint, videos, captions=CAPTIONS, batch_size=3)
     (folder / "secret.mp4").write_bytes(b"not in the index")
     return Made(index=folder / "index", videos=videos, checkpoint=checkpoint)

@@ -12,12 +12,7 @@ from xpool_platform.checkpoint import load_checkpoint
 from xpool_platform.data.decode_guard import DecodeGuard
 from xpool_platform.data.frame_store import write_frames
 from xpool_platform.data.video import FrameSettings
-from xpool_platform.search.build import (
-    IndexWriter,
-    indexed_rows,
-    new_version,
-    with_identities,
-)
+from xpool_platform.search.changes import indexed_rows, with_identities
 from xpool_platform.search.encode_videos import VideoEncoder, sampled_clip
 from xpool_platform.search.index_files import (
     INDEX,
@@ -26,6 +21,7 @@ from xpool_platform.search.index_files import (
     write_version,
     writing,
 )
+from xpool_platform.search.index_writer import IndexWriter, new_version
 from xpool_platform.search.indexed_model import fingerprint_of
 
 THUMBNAIL_SIDE = 48

@@ -11,11 +11,12 @@ from made_index import write_index
 from xpool.pooling import CrossAttentionPooling, MeanPooling, SoftmaxPooling, TopKPooling
 from xpool.scoring import attention_weights, score_matrix, video_terms
 from xpool_platform.errors import UserError
-from xpool_platform.search import first_stage, search_index, segment
+from xpool_platform.search import first_stage, search_index, segment_writer
 from xpool_platform.search.encode_videos import mean_embeds
 from xpool_platform.search.index_files import Recall, write_version
 from xpool_platform.search.recall import caption_queries, measure_recall
 from xpool_platform.search.search_index import SearchIndex, open_index
+from xpool_platform.search.segment_files import TERMS
 
 WIDTH, NUM_FRAMES, NUM_VIDEOS = 24, 6, 230
 
@@ -46,7 +47,7 @@ def drawn(num_videos=NUM_VIDEOS, num_texts=5):
 
 @pytest.fixture(autouse=True)
 def short_batches(monkeypatch):
-    monkeypatch.setattr(segment, "ROWS_PER_BATCH", 40)
+    monkeypatch.setattr(segment_writer, "ROWS_PER_BATCH", 40)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -274,7 +275,7 @@ TWO_STAGE = {
 
 @pytest.mark.parametrize("pooling", TWO_STAGE.values(), ids=TWO_STAGE)
 def test_two_stages_find_nearly_all_with_exact_scores(tmp_path, monkeypatch, pooling):
-    monkeypatch.setattr(segment, "ROWS_PER_BATCH", 500)
+    monkeypatch.setattr(segment_writer, "ROWS_PER_BATCH", 500)
     monkeypatch.setattr(first_stage, "FRAMES_PER_QUERY", 1000)
     frames, texts = clustered(3000)
     # the last segment is too small for candidates: all of it is looked at
@@ -324,7 +325,7 @@ def test_two_stages_find_nearly_all_with_exact_scores(tmp_path, monkeypatch, poo
 def test_two_stages_give_as_many_as_were_asked_for(
     tmp_path, monkeypatch, num_repeats, share_removed
 ):
-    monkeypatch.setattr(segment, "ROWS_PER_BATCH", 500)
+    monkeypatch.setattr(segment_writer, "ROWS_PER_BATCH", 500)
     monkeypatch.setattr(first_stage, "FRAMES_PER_QUERY", 500)
     pooling = TWO_STAGE["softmax"]
     frames, texts = clustered(1200, num_queries=5)
@@ -442,7 +443,7 @@ def test_a_cut_segment_is_not_opened(tmp_path):
     pooling = POOLINGS["mean"]
     version = made(tmp_path, pooling, frames)
     assert open_index(tmp_path, pooling).version == version
-    path = tmp_path / "segments" / version.segments[1].name / segment.TERMS
+    path = tmp_path / "segments" / version.segments[1].name / TERMS
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"terms\.arrow has \d+ of its \d+ bytes"):
         open_index(tmp_path, pooling)

@@ -22,8 +22,8 @@ from xpool_platform.checkpoint_files import (
 from xpool_platform.config import ExperimentConfig, TrackingConfig
 from xpool_platform.errors import UserError
 from xpool_platform.experiments import shapes
-from xpool_platform.search.build import new_version
 from xpool_platform.search.index_files import MODELS
+from xpool_platform.search.index_writer import new_version
 from xpool_platform.search.indexed_model import (
     fingerprint_of,
     load_indexed_model,

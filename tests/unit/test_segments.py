@@ -12,8 +12,8 @@ from made_index import encoded_videos, index_of_nothing, index_writer, row_of
 from xpool.pooling import CrossAttentionPooling
 from xpool.scoring import video_terms
 from xpool_platform.errors import UserError
-from xpool_platform.search import segment as segment_module
-from xpool_platform.search.build import change_to, removal_of
+from xpool_platform.search import segment_writer
+from xpool_platform.search.changes import change_to, removal_of
 from xpool_platform.search.encode_videos import mean_embeds
 from xpool_platform.search.index_files import (
     ENTRY,
@@ -23,7 +23,8 @@ from xpool_platform.search.index_files import (
     write_version,
 )
 from xpool_platform.search.search_index import SearchIndex
-from xpool_platform.search.segment import CAPTIONS, TERMS, THUMBNAILS, VIDEOS, Segment
+from xpool_platform.search.segment import Segment
+from xpool_platform.search.segment_files import CAPTIONS, TERMS, THUMBNAILS, VIDEOS
 
 WIDTH, NUM_FRAMES = 24, 6
 CAPTIONS_OF = [
@@ -74,7 +75,7 @@ def some_shares(*, captions=CAPTIONS_OF, has_thumbnails=True):
 
 @pytest.fixture(params=[2, 4096], ids=["several batches", "one batch"])
 def written(tmp_path, monkeypatch, request):
-    monkeypatch.setattr(segment_module, "ROWS_PER_BATCH", request.param)
+    monkeypatch.setattr(segment_writer, "ROWS_PER_BATCH", request.param)
     frames, embeds, shares = some_shares()
     writer = index_writer(tmp_path, POOLING, index_of_nothing(POOLING))
     entry = writer.write("s", shares, num_videos=6)
@@ -203,8 +204,8 @@ def test_a_failure_halfway_leaves_no_segment(tmp_path):
 
 @pytest.mark.parametrize("per_segment", [2, 100])
 def test_a_compacted_index_answers_as_before(tmp_path, monkeypatch, per_segment):
-    monkeypatch.setattr(segment_module, "ROWS_PER_BATCH", 2)
-    monkeypatch.setattr("xpool_platform.search.build.ROWS_COPIED", 3)
+    monkeypatch.setattr(segment_writer, "ROWS_PER_BATCH", 2)
+    monkeypatch.setattr("xpool_platform.search.index_writer.ROWS_COPIED", 3)
     _, embeds, shares = some_shares()
     version = index_of_nothing(POOLING)
     writer = index_writer(tmp_path, POOLING, version)
@@ -307,7 +308,7 @@ def test_a_build_that_goes_on_has_one_first_stage(tmp_path, monkeypatch, is_kill
             POOLING, frames[first : first + len(part)], part["video_id"].to_pylist()
         )
 
-    monkeypatch.setattr("xpool_platform.search.build.encoded_videos", encode)
+    monkeypatch.setattr("xpool_platform.search.index_writer.encoded_videos", encode)
     heard = []
 
     def build():

@@ -26,7 +26,7 @@ from xpool_platform.data.plain_text import shown
 from xpool_platform.errors import UserError
 from xpool_platform.evaluate.encode import TEXTS_AT_ONCE
 from xpool_platform.placement import WHERE_TRAINING
-from xpool_platform.search.segment import EncodedVideos
+from xpool_platform.search.segment_files import EncodedVideos
 
 THUMBNAIL_QUALITY = 80
 MAX_RESTARTS = 2
@@ -173,7 +173,7 @@ def encoded_videos(
 ) -> Iterator[EncodedVideos]:
     """All videos of a table, in its order, some at a time; train.* says by how many workers.
 
-    The table has the columns of `segment.VIDEO_SCHEMA` but the times, `frames_uri` and
+    The table has the columns of `segment_files.VIDEO_SCHEMA` but the times, `frames_uri` and
     `num_frames`. Raises UserError as `VideoEncoder.encode`, within Ray's error.
     """
     train = config.train

@@ -19,12 +19,10 @@ from xpool_platform.errors import UserError, raised_as_user_error
 from xpool_platform.preflight import prepare_output_dir, with_absolute_paths
 from xpool_platform.prepare import ERRORS, bad_lines, frames_dir, made_manifest, own_manifest
 from xpool_platform.runtime import ray_session
-from xpool_platform.search.build import (
+from xpool_platform.search.changes import (
     Change,
-    IndexWriter,
     change_to,
     indexed_rows,
-    new_version,
     removal_of,
     with_identities,
 )
@@ -41,6 +39,7 @@ from xpool_platform.search.index_files import (
     write_version,
     writing,
 )
+from xpool_platform.search.index_writer import IndexWriter, new_version
 from xpool_platform.search.indexed_model import (
     fingerprint_of,
     load_any_model,

@@ -19,6 +19,7 @@ from xpool.scoring import attention_weights, make_scorer, score_matrix
 from xpool_platform.errors import UserError
 from xpool_platform.search.config import Method
 from xpool_platform.search.first_stage import FirstStage, load_first_stage, load_lists, set_threads
+from xpool_platform.search.hits import Best, Hit
 from xpool_platform.search.index_files import (
     CANDIDATES,
     SEGMENTS,
@@ -36,17 +37,6 @@ TWO_STAGE_RECALL = 0.99
 """Recall@10 from which `auto` takes two stages."""
 
 OPEN_TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A video that was found."""
-
-    segment: int
-    """Its number in the index."""
-
-    row: int
-    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +112,7 @@ class SearchIndex:
         videos of segments without one); the scores are exact in both. Raises UserError as
         `method_for`.
         """
-        best = _Best(len(text_embeds), k)
+        best = Best(len(text_embeds), k)
         two_stage = self.method_for(method) == "two-stage"
         score = self._scoring_of(text_embeds)
         for number, segment in enumerate(self.segments):
@@ -161,7 +151,7 @@ class SearchIndex:
 
     def similar(self, mean_embed: Float[Tensor, " embed_dim"], k: int) -> list[Hit]:
         """The videos whose mean embeddings have the largest cosine with this one."""
-        best = _Best(1, k)
+        best = Best(1, k)
         embed = F.normalize(mean_embed, dim=-1)
         for number, segment in enumerate(self.segments):
             self._add(best, number, partial(_cosines, embed, segment))
@@ -169,7 +159,7 @@ class SearchIndex:
 
     def captions_for(self, terms: Terms, k: int) -> list[CaptionHit]:
         """The k captions with the highest scores with a video of these terms."""
-        best = _Best(1, k)
+        best = Best(1, k)
         for number, segment in enumerate(self.segments):
             first = 0
             for batch, (rows, embeds) in enumerate(segment.captions()):
@@ -193,7 +183,7 @@ class SearchIndex:
         return None
 
     def record(self, place: tuple[int, int]) -> dict[str, Any]:
-        """What the index knows of a video: the columns of `segment.VIDEO_SCHEMA`."""
+        """What the index knows of a video: the columns of `segment_files.VIDEO_SCHEMA`."""
         return self.segments[place[0]].videos.slice(place[1], 1).to_pylist()[0]
 
     def captions(self) -> Iterator[tuple[str, Tensor]]:
@@ -206,7 +196,7 @@ class SearchIndex:
                     if row not in segment.removed:
                         yield text, embed.float()
 
-    def _search_candidates(self, number: int, text_embeds: Tensor, best: "_Best") -> None:
+    def _search_candidates(self, number: int, text_embeds: Tensor, best: Best) -> None:
         segment, lists = self.segments[number], self._lists[number]
         stage = self._stages[segment.entry.first_stage]
         set_threads(self._num_threads)
@@ -256,7 +246,7 @@ class SearchIndex:
             scorer, text_embed[None], terms[torch.from_numpy(rows)], check_videos=False
         ).numpy()[0]
 
-    def _add(self, best: "_Best", number: int, scores_of: Callable[[int], np.ndarray]) -> None:
+    def _add(self, best: Best, number: int, scores_of: Callable[[int], np.ndarray]) -> None:
         """Add the scores [num_texts, num_videos] of all of a segment's batches that are its own."""
         segment = self.segments[number]
         batches = [batch for batch in range(segment.num_batches) if self._is_own(batch)]
@@ -298,46 +288,3 @@ def _cosines(
     embed: Float[Tensor, " embed_dim"], segment: Segment, batch: int
 ) -> Float[np.ndarray, "1 num_videos"]:
     return (segment.mean_embeds(batch).float() @ embed)[None].numpy()
-
-
-class _Best:
-    """The k best of each text so far."""
-
-    def __init__(self, num_texts: int, k: int) -> None:
-        self.k = k
-        self._found: list[list[Hit]] = [[] for _ in range(num_texts)]
-
-    def add(
-        self,
-        segment: int,
-        scores: Float[np.ndarray, "num_texts num_rows"],
-        rows: np.ndarray,
-        *,
-        text: int = 0,
-    ) -> None:
-        """Scores of these rows, of the texts from `text` on; minus infinity: not there."""
-        count = min(self.k, len(rows))
-        if not count:
-            return
-        for i, its in enumerate(scores):
-            own = [
-                Hit(segment, int(rows[column]), float(its[column]))
-                for column in _largest(its, count)
-                if its[column] > -np.inf
-            ]
-            merged = sorted(
-                self._found[text + i] + own, key=lambda hit: (-hit.score, hit.segment, hit.row)
-            )
-            self._found[text + i] = merged[: self.k]
-
-    def hits(self) -> list[list[Hit]]:
-        """Those of each text, the best first."""
-        return self._found
-
-
-def _largest(scores: Float[np.ndarray, " num_rows"], count: int) -> Int[np.ndarray, " num_chosen"]:
-    """Where the largest scores are, in any order; of equal ones the first."""
-    # partition first: sorting all scores would take longer than the scan
-    least = -np.partition(-scores, count - 1)[count - 1]
-    above = np.flatnonzero(scores > least)
-    return np.concatenate([above, np.flatnonzero(scores == least)[: count - len(above)]])

@@ -1,10 +1,9 @@
-"""An index made or changed: what is new is encoded, and all of it becomes the index at once."""
+"""Making the segments of an index, and of them its next version."""
 
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from xpool.scoring import make_scorer, video_terms
 from xpool_platform.checkpoint_files import MANIFEST
 from xpool_platform.config import ExperimentConfig
 from xpool_platform.console import Stage
-from xpool_platform.errors import UserError
-from xpool_platform.locations import identity, is_file
+from xpool_platform.locations import is_file
 from xpool_platform.search.encode_videos import encoded_videos
 from xpool_platform.search.first_stage import (
     TRAINED_ON,
@@ -42,81 +40,11 @@ from xpool_platform.search.index_files import (
     parse_segment,
 )
 from xpool_platform.search.indexed_model import save_indexed_model
-from xpool_platform.search.segment import EncodedVideos, Segment, SegmentWriter
+from xpool_platform.search.segment import Segment
+from xpool_platform.search.segment_files import EncodedVideos
+from xpool_platform.search.segment_writer import SegmentWriter
 
 ROWS_COPIED = 1024
-NUM_ASKING = 16
-"""Files whose size and time are asked for at a time, of an object store."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """What is to become of an index."""
-
-    added: pa.Table
-    """Videos to encode, as `encode_videos.encoded_videos` takes them."""
-
-    removed: dict[str, list[int]]
-    """Rows to take out, by segment."""
-
-
-def with_identities(videos: pa.Table) -> pa.Table:
-    """Videos with `num_bytes` and `modified_ns` of their files, 0 where there is none.
-
-    To be asked before they are decoded: one that changes meanwhile is another one to the next job.
-    """
-    with ThreadPoolExecutor(NUM_ASKING) as pool:
-        found = list(pool.map(_file_identity, videos["uri"].to_pylist()))
-    for i, name in enumerate(("num_bytes", "modified_ns")):
-        column = pa.array([identity[i] for identity in found], pa.int64())
-        videos = videos.append_column(name, column)
-    return videos
-
-
-def indexed_rows(videos: pa.Table) -> pa.Table:
-    """Decoded videos as an index's table has them, with `frames_uri` and `num_frames`."""
-    names = pa.array([_identity(row) for row in videos.to_pylist()], pa.string())
-    return videos.drop_columns(["split"]).append_column("identity", names)
-
-
-def change_to(segments: Sequence[Segment], videos: pa.Table, *, remove_missing: bool) -> Change:
-    """What has to be done so that an index holds these videos as they are now."""
-    there: dict[str, tuple[str, str, int]] = {}
-    for segment in segments:
-        gone = set(segment.removed.tolist())
-        ids = segment.videos["video_id"].to_pylist()
-        identities = segment.videos["identity"].to_pylist()
-        for row, (video_id, name) in enumerate(zip(ids, identities, strict=True)):
-            if row not in gone:
-                there[video_id] = name, segment.entry.name, row
-    wanted = dict(
-        zip(videos["video_id"].to_pylist(), videos["identity"].to_pylist(), strict=True)
-        if len(videos)
-        else ()
-    )
-    new = [video_id not in there or there[video_id][0] != name for video_id, name in wanted.items()]
-    removed: dict[str, list[int]] = {}
-    for video_id, (name, segment_name, row) in there.items():
-        changed = video_id in wanted and wanted[video_id] != name
-        if changed or (remove_missing and video_id not in wanted):
-            removed.setdefault(segment_name, []).append(row)
-    added = videos.filter(pa.array(new, pa.bool_())) if len(videos) else videos
-    return Change(added=added, removed=removed)
-
-
-def removal_of(segments: Sequence[Segment], video_ids: Sequence[str]) -> Change:
-    """Videos to take out by their ids. Raises UserError if one is not in the index."""
-    removed: dict[str, list[int]] = {}
-    left = set(video_ids)
-    for segment in segments:
-        gone = set(segment.removed.tolist())
-        for row, video_id in enumerate(segment.videos["video_id"].to_pylist()):
-            if video_id in left and row not in gone:
-                removed.setdefault(segment.entry.name, []).append(row)
-                left.discard(video_id)
-    if left:
-        raise UserError(f"remove: the index has no video {sorted(left)[0]!r}; nothing was changed")
-    return Change(added=pa.table({}), removed=removed)
 
 
 def new_version(
@@ -291,15 +219,3 @@ def _copies(rows: Sequence[tuple[Segment, int]]) -> Iterator[EncodedVideos]:
         for segment in dict.fromkeys(segment for segment, _ in some):
             own = np.array([row for its, row in some if its is segment])
             yield segment.encoded(own)
-
-
-def _file_identity(uri: str) -> tuple[int, int]:
-    return identity(uri) if uri else (0, 0)
-
-
-def _identity(row: dict[str, Any]) -> str:
-    """What changes when the file, the segment or the captions of a video do."""
-    file = (row["uri"] or row["frames_uri"], row["num_bytes"], row["modified_ns"])
-    parts = (*file, row["start_s"], row["end_s"], *row["captions"])
-    text = "\0".join(map(str, parts))
-    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
