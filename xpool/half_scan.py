@@ -1,4 +1,4 @@
-"""One text against very many videos whose terms lie in float16, as fast as memory is read.
+"""One text against very many videos whose terms lie in float16, nearly as fast as memory is read.
 
 `xpool.scoring.score_matrix` widens terms to float32 in memory, which pays off for many texts. Here
 each number is read once and widened in a register; products and sums are float32.
