@@ -65,9 +65,9 @@ def split_positionals(arguments: list[str], example: object) -> tuple[list[str],
 
 def parse(description: str, arguments: list[str], default: Config) -> Config:
     """The config that the options ask for. Raises UserError for what is wrong in them."""
-    experiments = (
-        f"Experiments: {', '.join(EXPERIMENTS)}. The defaults below are those of {default.name}."
-    )
+    experiments = f"Experiments: {', '.join(EXPERIMENTS)}."
+    if default.name:
+        experiments += f" The defaults below are those of {default.name}."
     return parse_options(f"{description}\n\n{experiments}", arguments, default)
 
 

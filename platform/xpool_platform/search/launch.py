@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import torch
 
 from xpool.model import XPool
-from xpool_platform.checkpoint_files import find_checkpoint
+from xpool_platform.checkpoint_files import find_checkpoint, read_checkpoint_config
 from xpool_platform.cluster_check import check_cluster
 from xpool_platform.console import Console
 from xpool_platform.data.decode import BadVideo, decode_manifest, errors_table
@@ -91,8 +91,9 @@ def run_index(config: IndexConfig, console: Console) -> IndexResult:
         before = read_version(folder) if (folder / INDEX).exists() else None
         if config.remove or config.compact:
             return _tidied(folder, config, console)
-        model, config, version = _model(folder, config, before)
+        config = _trained(folder, config, before)
         source = _source(config)
+        model, version = _model(folder, config, before)
         result = _indexed(folder, config, model, version, source, console)
         remove_unnamed(folder)
         return result
@@ -110,21 +111,27 @@ def _with_places(config: IndexConfig) -> IndexConfig:
     return replace(config, data=replace(config.data, cache="frames"))
 
 
+def _trained(folder: Path, config: IndexConfig, before: IndexVersion | None) -> IndexConfig:
+    """The config with what its model is and sees, without loading it."""
+    if config.checkpoint:
+        return with_trained_settings(config, config.checkpoint)
+    if before is None:
+        raise UserError(
+            f"{folder} holds no index yet, and a new one needs a model: --checkpoint RUN"
+        )
+    return with_settings_of(config, read_checkpoint_config(str(folder / MODELS / before.model)))
+
+
 def _model(
     folder: Path, config: IndexConfig, before: IndexVersion | None
-) -> tuple[XPool, IndexConfig, IndexVersion]:
-    """The model with its settings in the config, and the index that it goes on from.
+) -> tuple[XPool, IndexVersion]:
+    """The model, and the index that it goes on from.
 
     Raises UserError for a model that is not the index's own.
     """
     if not config.checkpoint:
-        if before is None:
-            raise UserError(
-                f"{folder} holds no index yet, and a new one needs a model: --checkpoint RUN"
-            )
-        model, trained = load_indexed_model(folder / MODELS / before.model, before.fingerprint)
-        return model, with_settings_of(config, trained), before
-    config = with_trained_settings(config, config.checkpoint)
+        assert before is not None
+        return load_indexed_model(folder / MODELS / before.model, before.fingerprint)[0], before
     model = load_any_model(config, config.checkpoint)
     fingerprint = fingerprint_of(model, config)
     if before is not None and before.fingerprint != fingerprint:
@@ -133,11 +140,7 @@ def _model(
             f"({before.checkpoint}): its scores could not be compared. Give that one, leave "
             "--checkpoint out, or make a new index with another --out"
         )
-    return (
-        model,
-        config,
-        before or new_version(folder, model, config, fingerprint, config.checkpoint),
-    )
+    return model, before or new_version(folder, model, config, fingerprint, config.checkpoint)
 
 
 def _source(config: IndexConfig) -> Source:
