@@ -65,6 +65,7 @@ def used_bytes() -> float:
     return total - ray.available_resources()["object_store_memory"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_object_store")
 def test_loading_stops_when_nobody_takes_the_batches_and_none_is_lost(tmp_path):
     dataset = training_dataset(feed(str(tmp_path)), num_cpus=1)

@@ -11,7 +11,7 @@ from xpool_platform.runtime import ray_session
 from xpool_platform.tune import lost_places
 from xpool_platform.tune.lost_places import LostPlaces
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @ray.remote(num_cpus=0.1)

@@ -43,7 +43,7 @@ def with_identities(videos: pa.Table) -> pa.Table:
 def indexed_rows(videos: pa.Table) -> pa.Table:
     """Decoded videos as an index's table has them, with `frames_uri` and `num_frames`."""
     names = pa.array([_identity(row) for row in videos.to_pylist()], pa.string())
-    return videos.drop_columns(["split"]).append_column("identity", names)
+    return videos.append_column("identity", names)
 
 
 def change_to(segments: Sequence[Segment], videos: pa.Table, *, remove_missing: bool) -> Change:
