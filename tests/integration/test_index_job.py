@@ -101,7 +101,7 @@ def test_a_folder_becomes_an_index_with_the_scores_of_an_evaluation(checkpoint, 
     assert done.status == 0, done.err
     assert done.err == ""
     assert "left out 1 of 4 videos:" in done.out
-    assert f"1 videos are left out: {index / 'errors.parquet'}" in done.out
+    assert f"all that was left out: {index / 'errors.parquet'}" in done.out
     assert f"{index}: 3 videos, version 1 (3 added, 0 taken out)" in done.out
     (bad,) = pq.read_table(index / "errors.parquet").to_pylist()
     assert bad["video_id"] == "damaged.mp4"
