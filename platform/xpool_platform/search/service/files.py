@@ -41,37 +41,60 @@ def video_file(record: dict[str, Any], copies: Path) -> FileResponse:
         raise HTTPException(
             HTTPStatus.NOT_FOUND, "the index has no file for this video, only its frames"
         )
+    indexed = (record["num_bytes"], record["modified_ns"])
     try:
-        with readable(uri):
-            unchanged = _as_indexed(uri, record)
-            path = kept_copy(uri, copies) if unchanged else Path(uri)
-    except (UserError, FileNotFoundError):
-        unchanged = False
-    if not unchanged:
+        descriptor = _opened_copy(uri, indexed, copies) if is_uri(uri) else _opened(uri, indexed)
+    except (UserError, OSError):
+        descriptor = None
+    if descriptor is None:
         raise HTTPException(
             HTTPStatus.GONE,
             "the file of this video is not there any more as it was indexed; run jobs/index.py "
             "again",
         )
-    suffix = path.suffix.lower()
-    media_type = VIDEO_TYPES.get(suffix) or mimetypes.guess_type(path.name)[0]
+    name = os.path.basename(uri)
+    suffix = os.path.splitext(name)[1].lower()
+    media_type = VIDEO_TYPES.get(suffix) or mimetypes.guess_type(name)[0]
     if media_type is None or not media_type.startswith("video/"):
         media_type = "application/octet-stream"
-    return FileResponse(
-        path,
-        media_type=media_type,
-        filename=path.name,
-        content_disposition_type="inline",
-        headers={"cache-control": "private, max-age=0, must-revalidate"},
-    )
+    return _OpenFileResponse(descriptor, name, media_type)
 
 
-def _as_indexed(uri: str, record: dict[str, Any]) -> bool:
-    """Whether a file is what was indexed: no link to another one, of its size and time."""
-    if not is_uri(uri) and not _is_plain_file(uri):
-        return False
-    return identity(uri) == (record["num_bytes"], record["modified_ns"])
+class _OpenFileResponse(FileResponse):
+    """Sends a file that is open: its name may lead elsewhere by now."""
+
+    def __init__(self, descriptor: int, name: str, media_type: str) -> None:
+        super().__init__(
+            f"/dev/fd/{descriptor}",
+            stat_result=os.fstat(descriptor),
+            media_type=media_type,
+            filename=name,
+            content_disposition_type="inline",
+            headers={"cache-control": "private, max-age=0, must-revalidate"},
+        )
+        self._descriptor = descriptor
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            os.close(self._descriptor)
 
 
-def _is_plain_file(path: str) -> bool:
-    return os.path.realpath(path) == path and stat.S_ISREG(os.lstat(path).st_mode)
+def _opened(path: str, indexed: tuple[int, int]) -> int | None:
+    """A file that is open, if it is what was indexed: behind no link, of its size and time."""
+    if os.path.realpath(path) != path:
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == indexed:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _opened_copy(uri: str, indexed: tuple[int, int], copies: Path) -> int | None:
+    with readable(uri):
+        if identity(uri) != indexed:
+            return None
+        return os.open(kept_copy(uri, copies), os.O_RDONLY)
