@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from xpool_platform.errors import UserError
 from xpool_platform.experiments import shapes
 from xpool_platform.search.command import search_by_example, search_by_text
 from xpool_platform.search.config import SearchConfig
+from xpool_platform.search.index_files import write_version
 from xpool_platform.search.searcher import Searcher
 from xpool_platform.search.tables import print_search
 
@@ -186,3 +188,31 @@ def test_two_stages_find_the_same_where_there_are_few(index, checkpoint, tmp_pat
         assert [v.score for v in ours.results] == pytest.approx(
             [v.score for v in theirs.results], abs=1e-5
         )
+
+
+def test_an_id_stays_itself_while_other_versions_take_the_place(checkpoint, tmp_path):
+    """The row of a video is another one in each version."""
+    videos = some_videos(tmp_path / "videos", ["a.mp4", "b.mp4"])
+    folder = tmp_path / "index"
+    add_to_index(folder, checkpoint, {"a.mp4": videos["a.mp4"]})
+    version = add_to_index(folder, checkpoint, {"b.mp4": videos["b.mp4"]})
+    searcher = Searcher(folder, num_threads=1)
+    over = threading.Event()
+
+    def change() -> None:
+        segments = version.segments
+        while not over.is_set():
+            segments = segments[::-1]
+            write_version(folder, replace(version, segments=segments))
+            searcher.refresh()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(3000):
+            for video_id, path in videos.items():
+                record = searcher.record(video_id)
+                assert (record["video_id"], record["uri"]) == (video_id, str(path))
+    finally:
+        over.set()
+        changing.join()

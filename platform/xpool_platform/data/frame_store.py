@@ -87,15 +87,23 @@ def stored_videos(store: str, names: Sequence[str]) -> dict[str, StoredVideo]:
 
 def read_frames(uri: str, indices: Sequence[int]) -> UInt8[np.ndarray, "num_frames height width 3"]:
     """The frames of these indices. Raises UserError if the file is damaged or gone."""
-    return read_video(uri, indices).frames
+    return _read(uri, indices, ["jpeg"])[0]
 
 
 def read_video(uri: str, indices: Sequence[int]) -> DecodedVideo:
     """The frames of these indices with their times. Raises UserError as `read_frames`."""
+    frames, table = _read(uri, indices, ["jpeg", "time_s"])
+    return DecodedVideo(frames=frames, times_s=table["time_s"].to_numpy()[list(indices)])
+
+
+def _read(
+    uri: str, indices: Sequence[int], columns: list[str]
+) -> tuple[UInt8[np.ndarray, "num_frames height width 3"], pa.Table]:
+    """The frames of these indices, and the columns of all."""
     done: dict[int, np.ndarray] = {}
     try:
         parquet = pq.ParquetFile(pa.BufferReader(read_whole(uri)), page_checksum_verification=True)
-        table = parquet.read(use_threads=False)
+        table = parquet.read(columns=columns, use_threads=False)
         column = table["jpeg"].combine_chunks()
         jpegs = [memoryview(column[index].as_buffer()).cast("B") for index in indices]
         height, width, _, _ = simplejpeg.decode_jpeg_header(jpegs[0])
@@ -111,7 +119,7 @@ def read_video(uri: str, indices: Sequence[int]) -> DecodedVideo:
             f"the frames in {uri} cannot be read ({error}); remove that file and run again: the "
             "video will be decoded again"
         ) from error
-    return DecodedVideo(frames=frames, times_s=table["time_s"].to_numpy()[list(indices)])
+    return frames, table
 
 
 def stored_video(uri: str) -> StoredVideo | None:

@@ -59,6 +59,8 @@ class IndexConfig(ExperimentConfig):
     def __post_init__(self) -> None:
         at_least("", self, 0, "thumbnail_side", "two_stage_from")
         at_least("", self, 1, "videos_per_segment")
+        if self.remove and self.compact:
+            raise ValueError("remove and compact are two jobs; take videos out, then compact")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

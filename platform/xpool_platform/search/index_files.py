@@ -33,6 +33,9 @@ PART = ".part"
 ENTRY = "segment.json"
 """What a segment says of itself, written last."""
 
+ERRORS = "errors.parquet"
+"""The videos that were left out, of the last job."""
+
 LAYOUT = 1
 """Raised when the files of an index change their form."""
 
@@ -205,7 +208,7 @@ def writing(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-_OWN = {INDEX, LOCK, SEGMENTS, STAGES, MODELS, "errors.parquet"}
+_OWN = {INDEX, LOCK, SEGMENTS, STAGES, MODELS, ERRORS}
 
 
 def _is_own(name: str) -> bool:

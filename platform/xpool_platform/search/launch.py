@@ -17,7 +17,7 @@ from xpool_platform.data.store_catalogue import open_store
 from xpool_platform.data.video import FrameSettings
 from xpool_platform.errors import UserError, raised_as_user_error
 from xpool_platform.preflight import prepare_output_dir, with_absolute_paths
-from xpool_platform.prepare import ERRORS, bad_lines, frames_dir, made_manifest, own_manifest
+from xpool_platform.prepare import bad_lines, frames_dir, made_manifest, own_manifest
 from xpool_platform.runtime import ray_session
 from xpool_platform.search.changes import (
     Change,
@@ -29,6 +29,7 @@ from xpool_platform.search.changes import (
 from xpool_platform.search.config import IndexConfig
 from xpool_platform.search.encode_videos import VideoEncoder
 from xpool_platform.search.index_files import (
+    ERRORS,
     INDEX,
     MODELS,
     IndexVersion,
@@ -80,9 +81,8 @@ def run_index(config: IndexConfig, console: Console) -> IndexResult:
         version = read_version(folder)
         num_bytes = check_hashes(folder, version)
         model, _ = load_indexed_model(folder / MODELS / version.model, version.fingerprint)
-        SearchIndex(
-            folder, version, model.pooling
-        )  # reads the first stages, whose names are hashes
+        # reads the first stages, whose names are their hashes
+        SearchIndex(folder, version, model.pooling)
         console.line(f"{num_bytes / 2**20:,.1f} MiB of {folder} are as they were written")
         return _unchanged(folder, version)
     if config.remove or config.compact:

@@ -198,8 +198,9 @@ class Searcher:
 
     def record(self, video_id: str) -> dict[str, Any] | None:
         """What the index knows of a video; None if it is not there."""
-        place = self._index.find(video_id)
-        return None if place is None else self._index.record(place)
+        index = self._index  # another version may take its place at any moment
+        place = index.find(video_id)
+        return None if place is None else index.record(place)
 
     def thumbnail(self, video_id: str, position: int) -> bytes | None:
         """The JPEG file of a sampled frame; None if there is none."""
@@ -226,10 +227,9 @@ class Searcher:
         times: list[float] = record["times_s"]
         start = record["start_s"] or 0.0
         end = max(start + record["duration_s"], times[-1])
-        shares = [None] * len(times) if weights is None else [float(w) for w in weights]
-        moments = (
-            [] if weights is None else moments_of(times, [s or 0.0 for s in shares], start, end)
-        )
+        shares = [] if weights is None else [float(weight) for weight in weights]
+        moments = [] if weights is None else moments_of(times, shares, start, end)
+        shown: Sequence[float | None] = shares or [None] * len(times)
         name = quote(record["video_id"])
         has_thumbnails = self._index.segments[place[0]].has_thumbnails
         return VideoAnswer(
@@ -248,9 +248,7 @@ class Searcher:
                     weight=share,
                     thumbnail=f"/thumbnails/{position}/{name}" if has_thumbnails else None,
                 )
-                for position, (time, share) in enumerate(
-                    zip(times, shares or [None] * len(times), strict=True)
-                )
+                for position, (time, share) in enumerate(zip(times, shown, strict=True))
             ],
             video=f"/videos/{name}" if record["uri"] else None,
         )
