@@ -133,6 +133,18 @@ def copy_checkout(target: Path) -> Path:
     return target
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _environment_given_back() -> Iterator[None]:
+    """What a module sets is not the next one's.
+
+    A Ray that starts in this process turns its token on for all that this process starts later.
+    """
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
     """MLflow's tables, which take seconds to make."""
